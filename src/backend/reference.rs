@@ -1,0 +1,443 @@
+//! In: packed weights and activations as candle tensors, f32. Out: activations. The definition of
+//! every operation, in plain lines; sums that decide a normalisation are taken in f64.
+//!
+//! Each sample is computed by products of its own: candle's f32 product changes its last bits with
+//! the number of rows, so a product over the whole batch would let samples see each other.
+
+use super::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Sources};
+use crate::error::{Error, Result};
+use candle_core::{CpuStorage, Device, Storage, Tensor};
+use rayon::prelude::*;
+
+/// The most values a scratch buffer holds: unrolled pixels of a convolution, scores of an attention.
+const SCRATCH: usize = 1 << 23;
+
+/// The backend that defines what is right: candle on the CPU, f32.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+/// A convolution: `weight` is (kernel height x kernel width x in, out).
+pub struct Conv {
+    weight: Tensor,
+    bias: Option<Vec<f32>>,
+    kernel: [usize; 2],
+    spec: ConvSpec,
+}
+
+/// A linear layer: `weight` is (in, out).
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Vec<f32>>,
+}
+
+/// Scale and shift of a normalisation.
+pub struct Norm {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    spec: NormSpec,
+}
+
+/// Runs `read` on the values of `x`, which all tensors of this backend hold contiguously.
+fn with_values<R>(x: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let (storage, layout) = x.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
+            Ok(read(&values[start..end]))
+        }
+        _ => Err(Error::internal("a reference tensor is not contiguous f32 in host memory")),
+    }
+}
+
+fn tensor(shape: impl Into<candle_core::Shape>, values: Vec<f32>) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// The index of (n, h, w, c) in [`Tensor::dims`].
+fn dims(x: &Tensor) -> Result<[usize; 4]> {
+    let (n, h, w, c) = x.dims4()?;
+    Ok([n, h, w, c])
+}
+
+fn activate(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Identity => x,
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Gelu => 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f32(x * std::f32::consts::FRAC_1_SQRT_2)),
+    }
+}
+
+/// rows x weight + bias, through `activation`, plus `add`, appended to `out`.
+fn product(
+    rows: Tensor,
+    weight: &Tensor,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    out: &mut Vec<f32>,
+) -> Result<()> {
+    let result = rows.matmul(weight)?;
+    let channels = weight.dim(1)?;
+    with_values(&result, |values| {
+        let start = out.len();
+        out.extend_from_slice(values);
+        out[start..].par_chunks_mut(channels).for_each(|row| {
+            if let Some(bias) = bias {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            }
+            if activation != Activation::Identity {
+                row.iter_mut().for_each(|y| *y = activate(activation, *y));
+            }
+        });
+    })
+}
+
+/// Adds the second operand of an epilogue to `out`, whose channels are the last axis.
+fn epilogue(add: Add<'_, Tensor>, channels: usize, out: &mut [f32]) -> Result<()> {
+    match add {
+        Add::Nothing => Ok(()),
+        Add::Residual(x) => {
+            with_values(x, |values| out.iter_mut().zip(values).for_each(|(y, v)| *y += v))
+        }
+        Add::Channels(x) => with_values(x, |values| {
+            out.par_chunks_mut(channels)
+                .for_each(|row| row.iter_mut().zip(values).for_each(|(y, v)| *y += v));
+        }),
+    }
+}
+
+/// The channels of two sources side by side.
+fn join(x: Sources<'_, Tensor>) -> Result<Tensor> {
+    match x.second {
+        None => Ok(x.first.clone()),
+        Some(second) => Ok(Tensor::cat(&[x.first, second], 3)?.contiguous()?),
+    }
+}
+
+/// activation(norm(x))
+fn normalized(x: &Tensor, norm: &Norm, activation: Activation) -> Result<Tensor> {
+    let [n, h, w, c] = dims(x)?;
+    let mut out = with_values(x, <[f32]>::to_vec)?;
+    let finish = |y: f32, mean: f64, scale: f64, channel: usize| {
+        let y = ((f64::from(y) - mean) * scale) as f32;
+        activate(activation, y * norm.scale[channel] + norm.shift[channel])
+    };
+    match norm.spec {
+        NormSpec::Layer { epsilon } => out.par_chunks_mut(c).for_each(|row| {
+            let (mean, scale) = moments(row.iter(), c, epsilon);
+            for (channel, y) in row.iter_mut().enumerate() {
+                *y = finish(*y, mean, scale, channel);
+            }
+        }),
+        NormSpec::Group { groups, epsilon } => {
+            let width = c / groups;
+            for sample in out.chunks_mut((h * w * c).max(1)) {
+                let statistics: Vec<(f64, f64)> = (0..groups)
+                    .into_par_iter()
+                    .map(|group| {
+                        let channels = group * width..(group + 1) * width;
+                        let values = sample.chunks(c).flat_map(|row| &row[channels.clone()]);
+                        moments(values, h * w * width, epsilon)
+                    })
+                    .collect();
+                sample.par_chunks_mut(c).for_each(|row| {
+                    for (channel, y) in row.iter_mut().enumerate() {
+                        let (mean, scale) = statistics[channel / width];
+                        *y = finish(*y, mean, scale, channel);
+                    }
+                });
+            }
+        }
+    }
+    tensor((n, h, w, c), out)
+}
+
+/// Mean and 1 / sqrt(variance + epsilon) of `count` values, in f64, the variance about the mean.
+fn moments<'a>(
+    values: impl Iterator<Item = &'a f32> + Clone,
+    count: usize,
+    epsilon: f64,
+) -> (f64, f64) {
+    let mean = values.clone().map(|&v| f64::from(v)).sum::<f64>() / count as f64;
+    let variance = values.map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count as f64;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// The pixels under the kernel for output rows `rows`, unrolled: (outputs, kernel x channels).
+fn unroll(
+    sample: &[f32],
+    [h, w, c]: [usize; 3],
+    conv: &Conv,
+    rows: std::ops::Range<usize>,
+    out_width: usize,
+) -> Vec<f32> {
+    let [kh, kw] = conv.kernel;
+    let length = kh * kw * c;
+    let mut unrolled = vec![0.0; rows.len() * out_width * length];
+    unrolled.par_chunks_mut(length).enumerate().for_each(|(index, patch)| {
+        let (row, column) = (rows.start + index / out_width, index % out_width);
+        for (tap, pixel) in patch.chunks_mut(c).enumerate() {
+            let y = (row * conv.spec.stride + tap / kw).checked_sub(conv.spec.before);
+            let x = (column * conv.spec.stride + tap % kw).checked_sub(conv.spec.before);
+            if let (Some(y), Some(x)) = (y, x)
+                && y < h
+                && x < w
+            {
+                let start = (y * w + x) * c;
+                pixel.copy_from_slice(&sample[start..start + c]);
+            }
+        }
+    });
+    unrolled
+}
+
+/// conv(x) + add, by unrolled blocks of output rows.
+fn convolve(x: &Tensor, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
+    let [n, h, w, c] = dims(x)?;
+    let [kh, kw] = conv.kernel;
+    let ConvSpec { stride, before, after } = conv.spec;
+    let out_height = (h + before + after - kh) / stride + 1;
+    let out_width = (w + before + after - kw) / stride + 1;
+    let (length, channels) = conv.weight.dims2()?;
+    let block = (SCRATCH / (out_width * length).max(1)).max(1);
+    let mut out = Vec::with_capacity(n * out_height * out_width * channels);
+    for index in 0..n {
+        for start in (0..out_height).step_by(block) {
+            let rows = start..(start + block).min(out_height);
+            let pixels = rows.len() * out_width;
+            let unrolled = with_values(x, |values| {
+                let sample = &values[index * h * w * c..(index + 1) * h * w * c];
+                unroll(sample, [h, w, c], conv, rows, out_width)
+            })?;
+            let unrolled = tensor((pixels, length), unrolled)?;
+            product(unrolled, &conv.weight, conv.bias.as_deref(), Activation::Identity, &mut out)?;
+        }
+    }
+    epilogue(add, channels, &mut out)?;
+    tensor((n, out_height, out_width, channels), out)
+}
+
+/// softmax(q k^T / sqrt(c / heads)) v for one sample: q (tokens, c), k and v (other tokens, c).
+fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+    let (tokens, c) = q.dims2()?;
+    let others = k.dim(0)?;
+    let width = c / heads;
+    let scale = 1.0 / (width as f64).sqrt();
+    let block = (SCRATCH / others.max(1)).clamp(1, tokens);
+    let mut parts = Vec::with_capacity(heads);
+    for head in 0..heads {
+        let q = (q.narrow(1, head * width, width)?.contiguous()? * scale)?;
+        let k = k.narrow(1, head * width, width)?.t()?.contiguous()?;
+        let v = v.narrow(1, head * width, width)?.contiguous()?;
+        let mut out = Vec::with_capacity(tokens * width);
+        for start in (0..tokens).step_by(block) {
+            let rows = block.min(tokens - start);
+            let scores = q.narrow(0, start, rows)?.contiguous()?.matmul(&k)?;
+            let mut scores = with_values(&scores, <[f32]>::to_vec)?;
+            scores.par_chunks_mut(others).enumerate().for_each(|(row, scores)| {
+                let seen = if causal { start + row + 1 } else { others };
+                softmax(scores, seen);
+            });
+            let values = tensor((rows, others), scores)?.matmul(&v)?;
+            with_values(&values, |values| out.extend_from_slice(values))?;
+        }
+        parts.push(tensor((tokens, width), out)?);
+    }
+    Ok(Tensor::cat(&parts, 1)?.contiguous()?)
+}
+
+/// Turns the first `seen` scores into weights that sum to 1, and the others into 0.
+fn softmax(scores: &mut [f32], seen: usize) {
+    let (seen, hidden) = scores.split_at_mut(seen);
+    let highest = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    seen.iter_mut().for_each(|s| *s = (*s - highest).exp());
+    let sum = seen.iter().map(|&s| f64::from(s)).sum::<f64>() as f32;
+    seen.iter_mut().for_each(|s| *s /= sum);
+    hidden.fill(0.0);
+}
+
+impl Backend for Reference {
+    type Tensor = Tensor;
+    type Conv = Conv;
+    type Linear = Linear;
+    type Norm = Norm;
+
+    fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
+        let [out, input, kh, kw]: [usize; 4] = weight
+            .shape()
+            .try_into()
+            .map_err(|_| Error::internal("a convolution's weight has not four axes"))?;
+        let weight = tensor((out, input, kh, kw), weight.into_data())?
+            .permute((2, 3, 1, 0))?
+            .reshape((kh * kw * input, out))?
+            .contiguous()?;
+        Ok(Conv { weight, bias: bias.map(HostTensor::into_data), kernel: [kh, kw], spec })
+    }
+
+    fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
+        let shape = weight.shape().to_vec();
+        let weight = tensor(shape, weight.into_data())?.t()?.contiguous()?;
+        Ok(Linear { weight, bias: bias.map(HostTensor::into_data) })
+    }
+
+    fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Norm> {
+        Ok(Norm { scale: scale.into_data(), shift: shift.into_data(), spec })
+    }
+
+    fn upload(&self, host: &HostTensor) -> Result<Tensor> {
+        tensor(host.shape().to_vec(), host.data().to_vec())
+    }
+
+    fn download(&self, x: &Tensor) -> Result<HostTensor> {
+        HostTensor::new(x.dims(), with_values(x, <[f32]>::to_vec)?)
+    }
+
+    fn shape(&self, x: &Tensor) -> [usize; 4] {
+        let mut shape = [1; 4];
+        shape.iter_mut().zip(x.dims()).for_each(|(s, &d)| *s = d);
+        shape
+    }
+
+    fn gather(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let samples = rows.iter().map(|&row| x.narrow(0, row, 1));
+        let samples = samples.collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&samples, 0)?.contiguous()?)
+    }
+
+    fn conv2d(
+        &self,
+        x: Sources<'_, Tensor>,
+        conv: &Conv,
+        add: Add<'_, Tensor>,
+    ) -> Result<Tensor> {
+        convolve(&join(x)?, conv, add)
+    }
+
+    fn norm_conv2d(
+        &self,
+        x: Sources<'_, Tensor>,
+        norm: &Norm,
+        activation: Activation,
+        conv: &Conv,
+        add: Add<'_, Tensor>,
+    ) -> Result<Tensor> {
+        convolve(&normalized(&join(x)?, norm, activation)?, conv, add)
+    }
+
+    fn upsample_conv2d(
+        &self,
+        x: &Tensor,
+        height: usize,
+        width: usize,
+        conv: &Conv,
+    ) -> Result<Tensor> {
+        let [n, h, w, c] = dims(x)?;
+        let enlarged = with_values(x, |values| {
+            let mut out = vec![0.0; n * height * width * c];
+            out.par_chunks_mut(c).enumerate().for_each(|(index, pixel)| {
+                let (column, row) = (index % width, index / width % height);
+                let sample = index / (width * height);
+                let source = (sample * h + row * h / height) * w + column * w / width;
+                pixel.copy_from_slice(&values[source * c..(source + 1) * c]);
+            });
+            out
+        })?;
+        convolve(&tensor((n, height, width, c), enlarged)?, conv, Add::Nothing)
+    }
+
+    fn normalize(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
+        normalized(x, norm, Activation::Identity)
+    }
+
+    fn dense(
+        &self,
+        x: &Tensor,
+        linear: &Linear,
+        activation: Activation,
+        add: Add<'_, Tensor>,
+    ) -> Result<Tensor> {
+        let [n, h, w, c] = dims(x)?;
+        let channels = linear.weight.dim(1)?;
+        let mut out = Vec::with_capacity(n * h * w * channels);
+        for sample in 0..n {
+            let rows = x.narrow(0, sample, 1)?.reshape((h * w, c))?;
+            product(rows, &linear.weight, linear.bias.as_deref(), activation, &mut out)?;
+        }
+        epilogue(add, channels, &mut out)?;
+        tensor((n, h, w, channels), out)
+    }
+
+    fn norm_dense(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        linear: &Linear,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        let x = normalized(x, norm, Activation::Identity)?;
+        self.dense(&x, linear, activation, Add::Nothing)
+    }
+
+    fn norm_geglu(&self, x: &Tensor, norm: &Norm, linear: &Linear) -> Result<Tensor> {
+        let both = self.norm_dense(x, norm, linear, Activation::Identity)?;
+        let [n, h, w, c] = dims(&both)?;
+        let half = c / 2;
+        let gated = with_values(&both, |values| {
+            let mut out = vec![0.0; n * h * w * half];
+            out.par_chunks_mut(half).zip(values.par_chunks(c)).for_each(|(out, row)| {
+                let (value, gate) = row.split_at(half);
+                for ((y, &a), &b) in out.iter_mut().zip(value).zip(gate) {
+                    *y = a * activate(Activation::Gelu, b);
+                }
+            });
+            out
+        })?;
+        tensor((n, h, w, half), gated)
+    }
+
+    fn self_attention(&self, qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+        let [n, h, w, c3] = dims(qkv)?;
+        let c = c3 / 3;
+        let mut samples = Vec::with_capacity(n);
+        for sample in 0..n {
+            let qkv = qkv.narrow(0, sample, 1)?.reshape((h * w, c3))?;
+            let [q, k, v] = [0, c, 2 * c].map(|start| qkv.narrow(1, start, c));
+            samples.push(attend(&q?, &k?, &v?, heads, causal)?);
+        }
+        Ok(Tensor::cat(&samples, 0)?.reshape((n, h, w, c))?)
+    }
+
+    fn cross_attention(
+        &self,
+        q: &Tensor,
+        keys_values: &Tensor,
+        rows: &[usize],
+        heads: usize,
+    ) -> Result<Tensor> {
+        let [n, h, w, c] = dims(q)?;
+        let [_, _, tokens, _] = dims(keys_values)?;
+        let mut samples = Vec::with_capacity(n);
+        for (sample, &row) in rows.iter().enumerate() {
+            let q = q.narrow(0, sample, 1)?.reshape((h * w, c))?;
+            let kv = keys_values.narrow(0, row, 1)?.reshape((tokens, 2 * c))?;
+            let (k, v) = (kv.narrow(1, 0, c)?, kv.narrow(1, c, c)?);
+            samples.push(attend(&q, &k, &v, heads, false)?);
+        }
+        Ok(Tensor::cat(&samples, 0)?.reshape((n, h, w, c))?)
+    }
+
+    fn combine(&self, terms: &[(&Tensor, &[f32])]) -> Result<Tensor> {
+        let Some((first, _)) = terms.first() else {
+            return Err(Error::internal("no terms to combine"));
+        };
+        let [n, h, w, c] = dims(first)?;
+        let mut out = vec![0.0; n * h * w * c];
+        for (x, weights) in terms {
+            with_values(x, |values| {
+                let samples = out.chunks_mut(h * w * c).zip(values.chunks(h * w * c));
+                for ((out, values), weight) in samples.zip(*weights) {
+                    out.iter_mut().zip(values).for_each(|(y, v)| *y += weight * v);
+                }
+            })?;
+        }
+        tensor((n, h, w, c), out)
+    }
+}

@@ -1,0 +1,16 @@
+//! In: a model, keyframes, options, and t. Out: the frame at t.
+//!
+//! Knows networks only as an [`Engine`](crate::diffusion::Engine) that denoises batches.
+
+mod cache;
+mod mix;
+mod options;
+mod plan;
+mod session;
+mod timing;
+mod tree;
+
+pub use mix::{EmbeddingMix, mix_contexts, slerp};
+pub use options::{BlendOptions, Keyframe, Look};
+pub use plan::{Branching, GuidanceDamping, Level, Parents, Plan, Preset, parents, spacing};
+pub use session::Session;

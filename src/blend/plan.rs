@@ -1,0 +1,274 @@
+//! In: a preset, or steps and branch counts. Out: [`Plan`], the tree of a transition as numbers: which
+//! fractions branch off at which diffusion step, and between which parents.
+//!
+//! A plan knows nothing of latents. The rules are those of the original's version of 2022
+//! (`latent_blending.py`, b99d18f: autosetup_branching, get_spacing, get_closest_idx).
+
+use crate::error::{Error, Result};
+
+/// The presets of 2022: a number of steps, and of frames held in the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Preset {
+    /// 12 steps, 5 leaves: a first look.
+    Lowest,
+    /// 15 steps, a leaf for every 16 frames.
+    Low,
+    /// 30 steps, a leaf for every 8 frames.
+    #[default]
+    Medium,
+    /// 60 steps, a leaf for every 4 frames.
+    High,
+    /// 100 steps, a leaf for every 2 frames.
+    Ultra,
+}
+
+impl Preset {
+    /// All presets, from the quickest to the finest.
+    pub const ALL: [Preset; 5] =
+        [Preset::Lowest, Preset::Low, Preset::Medium, Preset::High, Preset::Ultra];
+
+    /// Its name, as users type it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Lowest => "lowest",
+            Preset::Low => "low",
+            Preset::Medium => "medium",
+            Preset::High => "high",
+            Preset::Ultra => "ultra",
+        }
+    }
+
+    /// Diffusion steps.
+    pub fn steps(self) -> usize {
+        match self {
+            Preset::Lowest => 12,
+            Preset::Low => 15,
+            Preset::Medium => 30,
+            Preset::High => 60,
+            Preset::Ultra => 100,
+        }
+    }
+
+    /// Leaves of a transition that is meant for `frames` frames.
+    pub fn leaves(self, frames: usize) -> usize {
+        let leaves = match self {
+            Preset::Lowest => 5,
+            Preset::Low => frames / 16,
+            Preset::Medium => frames / 8,
+            Preset::High => frames / 4,
+            Preset::Ultra => frames / 2,
+        };
+        leaves.max(2)
+    }
+}
+
+/// Where branches leave, and how many there are from there on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branching {
+    /// Diffusion steps, rising.
+    pub injections: Vec<usize>,
+    /// Branches from each of those steps on.
+    pub branches: Vec<usize>,
+}
+
+/// Steps between two injections at the least.
+const DISTANCE: usize = 3;
+
+impl Branching {
+    /// The branching for `steps` diffusion steps: the first branches leave at `depth` of them, and
+    /// their number grows geometrically up to `leaves`. `keep_leaves` mends a slip of 2022: where its
+    /// rule drops the last injection, the leaves went with it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a depth outside 0..1, or for fewer than 2 leaves.
+    pub fn automatic(steps: usize, depth: f64, leaves: usize, keep_leaves: bool) -> Result<Self> {
+        if !(0.0..1.0).contains(&depth) {
+            return Err(Error::invalid(format!("depth {depth}: wanted 0 to below 1")));
+        }
+        if leaves < 2 {
+            return Err(Error::invalid(format!("{leaves} leaves: wanted at least 2")));
+        }
+        let first = (steps as f64 * depth).round_ties_even();
+        let last = steps as f64 - DISTANCE as f64;
+        let count = (steps / 5).saturating_sub(1);
+        let mut branching = Branching { injections: vec![0], branches: vec![2] };
+        for index in 0..count {
+            let share = if count > 1 { index as f64 / (count - 1) as f64 } else { 0.0 };
+            let injection = (first + (last - first) * share) as usize;
+            let before = branching.injections.last().copied().unwrap_or(0);
+            if injection >= before + DISTANCE {
+                let share = (index + 1) as f64 / count as f64;
+                let (two, all) = (2f64.log10(), (leaves as f64).log10());
+                let branches = 10f64.powf(two + (all - two) * share).round_ties_even();
+                branching.injections.push(injection);
+                branching.branches.push(branches as usize);
+            }
+        }
+        if keep_leaves && branching.branches.len() > 1
+            && let Some(last) = branching.branches.last_mut()
+        {
+            *last = leaves;
+        }
+        Ok(branching)
+    }
+
+    /// Checks a branching against a number of steps, and puts the two keyframes in front where they
+    /// are missing.
+    fn checked(mut self, steps: usize) -> Result<Self> {
+        if self.injections.len() != self.branches.len() {
+            return Err(Error::invalid(format!(
+                "{} injections and {} branch counts: wanted as many of one as of the other",
+                self.injections.len(),
+                self.branches.len()
+            )));
+        }
+        if self.injections.first() != Some(&0) {
+            self.injections.insert(0, 0);
+            self.branches.insert(0, 2);
+        }
+        if self.branches[0] != 2 {
+            return Err(Error::invalid(format!(
+                "{} branches at step 0: wanted 2, the keyframes",
+                self.branches[0]
+            )));
+        }
+        if let Some(pair) = self.injections.windows(2).find(|pair| pair[0] >= pair[1]) {
+            return Err(Error::invalid(format!(
+                "injections at steps {} and {}: wanted rising steps",
+                pair[0], pair[1]
+            )));
+        }
+        if let Some(late) = self.injections.iter().find(|&&step| step >= steps) {
+            return Err(Error::invalid(format!("an injection at step {late} of {steps}")));
+        }
+        const MOST: usize = 100_000;
+        if let Some(odd) = self.branches.iter().find(|&&n| !(2..=MOST).contains(&n)) {
+            return Err(Error::invalid(format!("{odd} branches: wanted 2 to {MOST}")));
+        }
+        Ok(self)
+    }
+}
+
+/// One level of the tree: branches that run side by side for some steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Level {
+    /// The steps they run.
+    pub steps: std::ops::Range<usize>,
+    /// Where they lie in the transition: rising, first 0, last 1.
+    pub fractions: Vec<f64>,
+}
+
+/// Between which branches of the level above a fraction lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parents {
+    /// The branch at or before the fraction.
+    pub left: usize,
+    /// The branch behind it; the same one where the fraction is the left branch's own.
+    pub right: usize,
+    /// The share of the right one, 0 to below 1.
+    pub mix: f64,
+}
+
+/// The tree of a transition between two keyframes, as numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    levels: Vec<Level>,
+}
+
+impl Plan {
+    /// The tree of a run of `steps` steps. `compression` bends the fractions of each level towards the
+    /// middle, where most changes (from 1.7 on; below, they are spaced evenly).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a branching that does not fit the steps.
+    pub fn new(steps: usize, branching: &Branching, compression: f64) -> Result<Self> {
+        if !(compression.is_finite() && (0.0..=100.0).contains(&compression)) {
+            return Err(Error::invalid(format!("mid compression {compression}: wanted 0 to 100")));
+        }
+        let branching = branching.clone().checked(steps)?;
+        let ends = branching.injections.iter().skip(1).copied().chain([steps]);
+        let levels = branching.injections.iter().zip(ends).zip(&branching.branches);
+        let levels = levels
+            .map(|((&start, end), &count)| Level {
+                steps: start..end,
+                fractions: spacing(count, compression),
+            })
+            .collect();
+        Ok(Plan { levels })
+    }
+
+    /// The levels, in the order in which they run. The first holds the two keyframes.
+    pub fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    /// The last level: its fractions are the leaves of 2022, its steps what a frame costs.
+    pub fn last(&self) -> &Level {
+        &self.levels[self.levels.len() - 1]
+    }
+
+    /// Evaluations of one branch in all levels together, the unit of cost.
+    pub fn branch_steps(&self) -> usize {
+        self.levels.iter().map(|level| level.steps.len() * level.fractions.len()).sum()
+    }
+}
+
+/// Where `fraction` lies among `fractions`, which rise from 0 to 1.
+pub fn parents(fractions: &[f64], fraction: f64) -> Parents {
+    let behind = fractions.partition_point(|&f| f <= fraction);
+    let left = behind.saturating_sub(1);
+    match fractions.get(behind) {
+        Some(&next) if fractions[left] < fraction => {
+            let mix = (fraction - fractions[left]) / (next - fractions[left]);
+            Parents { left, right: behind, mix }
+        }
+        _ => Parents { left, right: left, mix: 0.0 },
+    }
+}
+
+/// `count` fractions from 0 to 1, denser towards the middle for a `compression` of 1.7 and more.
+pub fn spacing(count: usize, compression: f64) -> Vec<f64> {
+    const BENT: f64 = 1.7;
+    if count < 2 {
+        return vec![0.0; count];
+    }
+    if compression < BENT {
+        return (0..count).map(|index| index as f64 / (count - 1) as f64).collect();
+    }
+    let half = count / 2;
+    let left = |index: usize| (1.0 - (1.0 - index as f64 / half as f64).powf(compression)) / 2.0;
+    (0..count)
+        .map(|index| match index {
+            // An odd count has a branch in the very middle, an even one leaves it out.
+            _ if index < half => left(index),
+            _ if index == half && count % 2 == 1 => 0.5,
+            _ => 1.0 - left(count - 1 - index),
+        })
+        .collect()
+}
+
+/// The guidance scale at `fraction`, and the rule for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GuidanceDamping {
+    /// g = 1 + (g0 - 1) (1 - (1 - d) m): d = 1 keeps the scale, d = 0 takes it to 1 in the middle.
+    #[default]
+    TowardsOne,
+    /// g = g0 - g0 (1 - d) m, as in 2022: d = 0 takes it to 0.
+    Compat2022,
+}
+
+impl GuidanceDamping {
+    /// `scale` is g0, `damper` d, and m falls from 1 in the middle to 0 at the keyframes.
+    pub fn at(self, scale: f64, damper: f64, fraction: f64) -> f64 {
+        let middle = 1.0 - (fraction - 0.5).abs() / 0.5;
+        if middle == 0.0 {
+            return scale;
+        }
+        match self {
+            GuidanceDamping::TowardsOne => 1.0 + (scale - 1.0) * (1.0 - (1.0 - damper) * middle),
+            GuidanceDamping::Compat2022 => scale - scale * (1.0 - damper) * middle,
+        }
+    }
+}

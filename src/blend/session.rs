@@ -1,0 +1,162 @@
+//! In: a model, keyframes and options. Out: [`Session`], which answers "give me the frame at t" for any
+//! t, exactly, in any order, from any thread.
+
+use super::options::{BlendOptions, Keyframe, Look, Recipe};
+use super::plan::Plan;
+use super::timing::{Place, place, rounded};
+use super::tree::{Node, Tree};
+use crate::diffusion::{Latent, Model, Priority, Schedule};
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::progress::Call;
+use std::sync::Arc;
+
+/// A transition through keyframes. Shared and usable from any thread; cloning is cheap, and clones
+/// share their cache.
+///
+/// t runs from 0 to the number of keyframes less one; whole numbers are the keyframes. A frame is a
+/// pure function of session and t: the same bytes, whatever was asked before.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+struct Inner {
+    tree: Tree,
+    /// The places of the plan's leaves, and the t that asks for each.
+    leaves: Vec<(f64, Place)>,
+}
+
+impl Session {
+    /// A transition through `keyframes`, of which there is at least one. Quick: nothing is computed
+    /// before the first frame is asked for, or [`Session::prepare`].
+    ///
+    /// # Errors
+    /// `InvalidArgument` for no keyframes and for options out of their ranges.
+    pub fn new(model: &Model, keyframes: &[Keyframe], options: &BlendOptions) -> Result<Self> {
+        const MOST: usize = 10_000;
+        if !(1..=MOST).contains(&keyframes.len()) {
+            return Err(Error::invalid(format!("{} keyframes: wanted 1 to {MOST}", keyframes.len())));
+        }
+        let mut keyframes = keyframes.to_vec();
+        if options.look == Look::Compat2022 {
+            for keyframe in &mut keyframes {
+                keyframe.prompt = keyframe.prompt.replace('_', " ");
+                keyframe.negative_prompt = keyframe.negative_prompt.replace('_', " ");
+            }
+        }
+        let recipe = Recipe::new(options, model.info())?;
+        let leaves = leaves(&recipe.plan, keyframes.len());
+        let tree = Tree::new(model.clone(), keyframes, recipe);
+        Ok(Session(Arc::new(Inner { tree, leaves })))
+    }
+
+    /// The keyframes, as they are used.
+    pub fn keyframes(&self) -> &[Keyframe] {
+        self.0.tree.keyframes()
+    }
+
+    /// The highest t.
+    pub fn last_t(&self) -> f64 {
+        (self.keyframes().len() - 1) as f64
+    }
+
+    /// The tree of each segment.
+    pub fn plan(&self) -> &Plan {
+        &self.0.tree.recipe().plan
+    }
+
+    /// The steps of every run.
+    pub fn schedule(&self) -> &Schedule {
+        &self.0.tree.recipe().schedule
+    }
+
+    /// Width and height of a frame in pixels, as the model makes it.
+    pub fn size(&self, model: &Model) -> [usize; 2] {
+        let [_, height, width] = self.0.tree.recipe().shape;
+        [width, height].map(|length| length * model.info().factor)
+    }
+
+    /// The t of every leaf of the plan, rising: the frames that the version of 2022 would compute.
+    pub fn leaves(&self) -> Vec<f64> {
+        self.0.leaves.iter().map(|(t, _)| *t).collect()
+    }
+
+    /// Computes, and keeps as far as the cache allows, what frames start from. Optional: a frame that
+    /// is asked for before does its own part. May take long; reports and can be cancelled, and then
+    /// goes on where it was when called again.
+    pub fn prepare(&self, call: &Call<'_>) -> Result<()> {
+        self.0.tree.prepare(call)
+    }
+
+    /// The frame at `t`. Takes the last block's steps and a decode when prepared; more when not.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a t outside the transition, `Cancelled`, and what the device reports.
+    pub fn render(&self, t: f64, call: &Call<'_>) -> Result<Frame> {
+        let mut frames = self.render_many(&[t], call)?;
+        frames.pop().ok_or_else(|| Error::internal("no frame came back"))
+    }
+
+    /// The frames at each of `times`, denoised together: the same bytes as one by one, only sooner.
+    pub fn render_many(&self, times: &[f64], call: &Call<'_>) -> Result<Vec<Frame>> {
+        let tree = &self.0.tree;
+        let wanted = self.placed(times)?;
+        let mut meter = tree.meter(call, &wanted, wanted.len());
+        let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
+        let latents = wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect();
+        tree.decode(latents, &meter)
+    }
+
+    /// The finished latents at each of `times`, from which the frames are decoded.
+    pub fn latents(&self, times: &[f64], call: &Call<'_>) -> Result<Vec<Latent>> {
+        let tree = &self.0.tree;
+        let wanted = self.placed(times)?;
+        let mut meter = tree.meter(call, &wanted, 0);
+        let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
+        Ok(wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect())
+    }
+
+    /// Evaluations of the UNet that the frames at `times` would take now.
+    pub fn evaluations(&self, times: &[f64]) -> Result<usize> {
+        Ok(self.0.tree.evaluations(&self.placed(times)?))
+    }
+
+    /// Lets go of everything that can be made again.
+    pub fn purge(&self) {
+        self.0.tree.cache().retain(|_| false);
+    }
+
+    /// Memory that is held for what can be made again, in bytes; never above the limit in the options.
+    pub fn cached_bytes(&self) -> usize {
+        self.0.tree.cache().bytes()
+    }
+
+    /// The branch of each t. A t that is a leaf's takes the leaf's own fraction, which the grid of t
+    /// may miss by a last bit.
+    fn placed(&self, times: &[f64]) -> Result<Vec<(Node, Place)>> {
+        let one = |&t: &f64| {
+            let mut place = place(t, self.keyframes().len())?;
+            let t = rounded(t);
+            let leaf = self.0.leaves.partition_point(|(leaf, _)| *leaf < t);
+            match self.0.leaves.get(leaf) {
+                Some((leaf, exact)) if *leaf == t => place = *exact,
+                _ => {}
+            }
+            Ok((self.0.tree.leaf(place), place))
+        };
+        times.iter().map(one).collect()
+    }
+}
+
+/// The plan's leaves through all segments, in the order of t.
+fn leaves(plan: &Plan, keyframes: usize) -> Vec<(f64, Place)> {
+    let fractions = &plan.last().fractions;
+    let segments = keyframes - 1;
+    let inner = (0..segments).flat_map(|segment| {
+        let last = segment + 1 == segments;
+        let count = fractions.len() - usize::from(!last);
+        fractions[..count].iter().map(move |&fraction| Place { segment, fraction })
+    });
+    let alone = Place { segment: 0, fraction: 0.0 };
+    let places: Vec<Place> = if segments == 0 { vec![alone] } else { inner.collect() };
+    places.into_iter().map(|p| (rounded(p.segment as f64 + p.fraction), p)).collect()
+}

@@ -1,0 +1,69 @@
+//! In: token ids, latents and conditioning. Out: conditioning, latents and frames. [`Engine`] is where
+//! the choice of backend is erased: blending sees only this.
+
+use super::latent::{Context, Latent};
+use super::schedule::Schedule;
+use crate::error::Result;
+use crate::frame::Frame;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// One latent on its way, with its own prompt and guidance.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// Where it starts.
+    pub latent: Latent,
+    /// The conditioning of the prompt.
+    pub positive: Arc<Context>,
+    /// The conditioning of the negative prompt.
+    pub negative: Arc<Context>,
+    /// The guidance scale g: the prediction is n + g (p - n) (Ho & Salimans 2021). At exactly 1 the
+    /// negative prompt is not evaluated.
+    pub guidance: f64,
+    /// Further input channels of an inpainting model: mask and masked picture.
+    pub extra: Option<Arc<Latent>>,
+}
+
+/// Branches that take the same steps together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// All of one shape.
+    pub branches: Vec<Branch>,
+    /// The run they are on.
+    pub schedule: Arc<Schedule>,
+    /// The part of the schedule to take.
+    pub steps: Range<usize>,
+}
+
+/// A batch on its way. Each call of [`Denoising::advance`] is one evaluation of the UNet.
+pub trait Denoising: Send {
+    /// Runs one evaluation; `Some` with the latents, in the order of the branches, after the last.
+    fn advance(&mut self) -> Result<Option<Vec<Latent>>>;
+}
+
+/// Loaded networks on a device. A sample's result never depends on the rest of its batch.
+pub trait Engine: Send + Sync {
+    /// The conditioning of prompts, each given as the text encoder's full number of token ids.
+    fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>>;
+
+    /// Evaluations of the UNet that a batch of `branches` over `steps` steps takes.
+    fn evaluations(&self, branches: usize, steps: usize) -> usize;
+
+    /// Prepares a batch to be denoised.
+    fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>>;
+
+    /// Mean and log-variance of the posterior of `frame`'s latent, in the sampler's scale.
+    fn encode(&self, frame: &Frame) -> Result<Posterior>;
+
+    /// The picture of each latent.
+    fn decode(&self, latents: &[Latent]) -> Result<Vec<Frame>>;
+}
+
+/// The VAE's posterior: its mean is the latent of a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Posterior {
+    /// The mean, times the scaling factor.
+    pub mean: Latent,
+    /// The logarithm of the variance, before scaling.
+    pub log_variance: Latent,
+}

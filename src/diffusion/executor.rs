@@ -1,0 +1,209 @@
+//! In: work that goes on in turns of one UNet evaluation or one decode. Out: its result, on the thread
+//! that asked. One thread per device takes the turns, so that callers of any number share the device in
+//! order and an urgent call overtakes a patient one at the next turn.
+
+use crate::error::{Error, ErrorKind, Result};
+use parking_lot::{Condvar, Mutex};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// How long a waiting caller sleeps before it looks at its token and callback again.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// Which work takes the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    /// `prepare`: nobody waits for a picture.
+    Patient,
+    /// `render`: a frame is wanted.
+    Urgent,
+}
+
+/// What a turn of work came to.
+pub(crate) enum Turn<T> {
+    More,
+    Done(T),
+}
+
+type Boxed = Box<dyn Any + Send>;
+type Work = Box<dyn FnMut() -> Result<Turn<Boxed>> + Send>;
+
+struct Job {
+    number: u64,
+    priority: Priority,
+    work: Work,
+    ticket: Arc<Ticket>,
+}
+
+/// What caller and device thread share about one job.
+#[derive(Default)]
+struct Ticket {
+    state: Mutex<TicketState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct TicketState {
+    turns: usize,
+    abandoned: bool,
+    outcome: Option<Result<Boxed>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Vec<Job>,
+    next: u64,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+}
+
+/// The thread of one device and the work that waits for it.
+pub(crate) struct Executor {
+    shared: Arc<Shared>,
+}
+
+impl Executor {
+    /// The executor of the CPU, shared by all models. Its thread ends when the last of them is gone.
+    pub(crate) fn cpu() -> Result<Arc<Self>> {
+        static CPU: Mutex<Weak<Executor>> = Mutex::new(Weak::new());
+        let mut slot = CPU.lock();
+        if let Some(executor) = slot.upgrade() {
+            return Ok(executor);
+        }
+        let executor = Arc::new(Executor::new()?);
+        *slot = Arc::downgrade(&executor);
+        Ok(executor)
+    }
+
+    fn new() -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let device = |e: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Device, format!("no thread for the CPU: {e}"))
+        };
+        // A pool of our own: a host's global pool may be busy, or sized for something else.
+        let pool = rayon::ThreadPoolBuilder::new()
+            .thread_name(|index| format!("latentblend-{index}"))
+            .build()
+            .map_err(|e| device(&e))?;
+        let taken = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("latentblend-cpu".into())
+            .spawn(move || pool.install(|| serve(&taken)))
+            .map_err(|e| device(&e))?;
+        Ok(Executor { shared })
+    }
+
+    /// Runs `work` turn by turn on the device thread. `watch` is called on this thread with the number
+    /// of turns taken, at least every 20 ms; its error abandons the work before its next turn.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        priority: Priority,
+        mut work: impl FnMut() -> Result<Turn<T>> + Send + 'static,
+        mut watch: impl FnMut(usize) -> Result<()>,
+    ) -> Result<T> {
+        let ticket = Arc::new(Ticket::default());
+        let work: Work = Box::new(move || {
+            Ok(match work()? {
+                Turn::More => Turn::More,
+                Turn::Done(value) => Turn::Done(Box::new(value) as Boxed),
+            })
+        });
+        {
+            let mut queue = self.shared.queue.lock();
+            let number = queue.next;
+            queue.next += 1;
+            queue.jobs.push(Job { number, priority, work, ticket: Arc::clone(&ticket) });
+            self.shared.filled.notify_one();
+        }
+        // Abandons the job on every way out, a callback's panic included.
+        let _guard = Abandon(&ticket);
+        loop {
+            let turns = {
+                let mut state = ticket.state.lock();
+                if state.outcome.is_none() {
+                    ticket.changed.wait_for(&mut state, SLICE);
+                }
+                if let Some(outcome) = state.outcome.take() {
+                    let value = outcome?.downcast::<T>();
+                    return value.map(|v| *v).map_err(|_| Error::internal("a job's result"));
+                }
+                state.turns
+            };
+            watch(turns)?;
+        }
+    }
+}
+
+struct Abandon<'a>(&'a Ticket);
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().abandoned = true;
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.filled.notify_all();
+    }
+}
+
+/// Takes turns until the executor is dropped.
+fn serve(shared: &Shared) {
+    loop {
+        let mut job = {
+            let mut queue = shared.queue.lock();
+            loop {
+                queue.jobs.retain(|job| !job.ticket.state.lock().abandoned);
+                // The most urgent first; among equals the oldest, so that it is finished soonest.
+                let next = queue
+                    .jobs
+                    .iter()
+                    .enumerate()
+                    .max_by_key(|(_, job)| (job.priority, std::cmp::Reverse(job.number)))
+                    .map(|(index, _)| index);
+                match next {
+                    Some(index) => break queue.jobs.swap_remove(index),
+                    None if queue.closed => return,
+                    None => shared.filled.wait(&mut queue),
+                }
+            }
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| (job.work)())).unwrap_or_else(|panic| {
+            let what = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("unknown");
+            Err(Error::internal(format!("a fault of the library: {what}")))
+        });
+        let ticket = Arc::clone(&job.ticket);
+        let finished = match result {
+            Ok(Turn::More) => {
+                shared.queue.lock().jobs.push(job);
+                None
+            }
+            // The work is dropped before its caller goes on, so that its memory is free by then.
+            Ok(Turn::Done(value)) => {
+                drop(job);
+                Some(Ok(value))
+            }
+            Err(error) => {
+                drop(job);
+                Some(Err(error))
+            }
+        };
+        let mut state = ticket.state.lock();
+        state.turns += 1;
+        state.outcome = finished;
+        ticket.changed.notify_all();
+    }
+}

@@ -1,0 +1,20 @@
+//! In: prompts' token ids, seeds and steps. Out: conditioning, noise, denoised latents and frames.
+//!
+//! Knows nothing of transitions: what is blended with what is decided above.
+
+mod engine;
+mod executor;
+mod latent;
+mod model;
+mod noise;
+mod pipeline;
+mod sampler;
+mod schedule;
+
+pub use engine::{Batch, Branch, Denoising, Engine, Posterior};
+pub(crate) use executor::Priority;
+pub use latent::{Context, Latent};
+pub use model::{Model, ModelInfo};
+pub use noise::{NoiseKind, cpu_normals, cuda_normals, noise};
+pub use sampler::{Weights, ddim};
+pub use schedule::{Schedule, SchedulePolicy, Step};

@@ -1,0 +1,212 @@
+//! In: a model's files. Out: [`Model`], loaded networks with their tokenizer and device thread, ready
+//! for any number of sessions.
+
+use super::engine::{Batch, Engine, Posterior};
+use super::executor::{Executor, Priority, Turn};
+use super::latent::{Context, Latent};
+use super::pipeline::Pipeline;
+use super::schedule::{Schedule, SchedulePolicy};
+use crate::backend::Reference;
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::model::{
+    DiffusionConfig, Embedded, LoadMeter, PredictionType, Source, TextConfig, Tokenizer,
+    UnetConfig, VaeConfig,
+};
+use crate::progress::Call;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a model is, as far as a caller may want to know.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// Channels of a latent.
+    pub latent_channels: usize,
+    /// Pixels per latent pixel, along each axis.
+    pub factor: usize,
+    /// Width and height in pixels that the model was trained at.
+    pub native_size: [usize; 2],
+    /// Whether the UNet takes a mask and a masked picture.
+    pub inpainting: bool,
+    /// The noise schedule and its sampling.
+    pub diffusion: DiffusionConfig,
+}
+
+impl ModelInfo {
+    /// What the UNet predicts.
+    pub fn prediction_type(&self) -> PredictionType {
+        self.diffusion.prediction_type
+    }
+}
+
+struct Inner {
+    engine: Arc<dyn Engine>,
+    executor: Arc<Executor>,
+    tokenizer: Option<Tokenizer>,
+    info: ModelInfo,
+}
+
+/// A loaded model: shared, immutable, usable from any thread. Cloning is cheap.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+impl Model {
+    /// Loads a folder in diffusers layout: any model of the Stable Diffusion 2 architecture, with
+    /// weights as safetensors in f32, f16 or bf16. May take seconds; reports and can be cancelled.
+    ///
+    /// # Errors
+    /// `NotFound` for a missing folder or file, `BadModel` for one that is damaged or of another
+    /// family, `Cancelled`.
+    pub fn load(path: impl AsRef<Path>, call: &Call<'_>) -> Result<Self> {
+        Model::from_source(&Source::folder(path.as_ref())?, call)
+    }
+
+    /// Loads a model whose files are embedded in the program.
+    pub fn embedded(files: Embedded, call: &Call<'_>) -> Result<Self> {
+        Model::from_source(&Source::Embedded(files), call)
+    }
+
+    fn from_source(source: &Source, call: &Call<'_>) -> Result<Self> {
+        call.poll()?;
+        let unet = UnetConfig::read(source)?;
+        let text = TextConfig::read(source)?;
+        let vae = VaeConfig::read(source)?;
+        let diffusion = DiffusionConfig::read(source)?;
+        let bad = |what: String| Error::bad_model(format!("{}: {what}", source.label("unet/config.json")));
+        if unet.context != text.width {
+            return Err(bad(format!(
+                "cross_attention_dim {} does not fit the text encoder's width {} (768 is SD 1.x, 2048 SDXL)",
+                unet.context, text.width
+            )));
+        }
+        let latent = vae.latent_channels;
+        let inpainting = unet.in_channels == 2 * latent + 1;
+        if unet.out_channels != latent || !(inpainting || unet.in_channels == latent) {
+            return Err(bad(format!(
+                "{} channels in and {} out: wanted {latent} or {} in (inpainting), {latent} out",
+                unet.in_channels,
+                unet.out_channels,
+                2 * latent + 1
+            )));
+        }
+        let tokenizer = Tokenizer::read(source, text.positions, text.vocab_size)?;
+        let meter = LoadMeter::new(call);
+        let factor = vae.factor();
+        let [height, width] = unet.sample_size.unwrap_or([64, 64]);
+        let engine = Pipeline::load(Reference, source, &meter, (&text, &unet, &vae))?;
+        let info = ModelInfo {
+            latent_channels: latent,
+            factor,
+            native_size: [width * factor, height * factor],
+            inpainting,
+            diffusion,
+        };
+        Model::new(Arc::new(engine), Some(tokenizer), info)
+    }
+
+    /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then
+    /// given to [`Engine::encode_prompts`] as their UTF-8 bytes.
+    pub fn from_engine(engine: Arc<dyn Engine>, info: ModelInfo) -> Result<Self> {
+        Model::new(engine, None, info)
+    }
+
+    fn new(engine: Arc<dyn Engine>, tokenizer: Option<Tokenizer>, info: ModelInfo) -> Result<Self> {
+        Ok(Model(Arc::new(Inner { engine, executor: Executor::cpu()?, tokenizer, info })))
+    }
+
+    /// What this model is.
+    pub fn info(&self) -> &ModelInfo {
+        &self.0.info
+    }
+
+    /// The networks, for callers who sample by themselves. They run on the caller's thread.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.0.engine
+    }
+
+    /// The token ids of `prompt`, at the text encoder's full length, and what found no room.
+    pub fn tokenize(&self, prompt: &str) -> Result<(Vec<u32>, Option<String>)> {
+        match &self.0.tokenizer {
+            Some(tokenizer) => {
+                let tokens = tokenizer.encode(prompt)?;
+                Ok((tokens.ids, tokens.dropped))
+            }
+            None => Ok((prompt.bytes().map(u32::from).collect(), None)),
+        }
+    }
+
+    /// The timesteps of a run of `steps` steps.
+    pub fn schedule(&self, steps: usize, policy: SchedulePolicy) -> Result<Schedule> {
+        Schedule::new(&self.0.info.diffusion, steps, policy)
+    }
+
+    /// The conditioning of each prompt, computed on the device thread.
+    pub(crate) fn contexts(
+        &self,
+        priority: Priority,
+        prompts: &[&str],
+        call: &Call<'_>,
+    ) -> Result<Vec<Context>> {
+        let ids = prompts.iter().map(|prompt| Ok(self.tokenize(prompt)?.0));
+        let ids: Vec<Vec<u32>> = ids.collect::<Result<_>>()?;
+        let engine = Arc::clone(&self.0.engine);
+        let work = move || {
+            let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+            Ok(Turn::Done(engine.encode_prompts(&ids)?))
+        };
+        self.0.executor.run(priority, work, |_| call.poll())
+    }
+
+    /// The latents at the end of a batch; `watch` is told the evaluations that are done and in all.
+    pub(crate) fn denoise(
+        &self,
+        priority: Priority,
+        batch: Batch,
+        mut watch: impl FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Vec<Latent>> {
+        let evaluations = self.0.engine.evaluations(batch.branches.len(), batch.steps.len());
+        let engine = Arc::clone(&self.0.engine);
+        let mut batch = Some(batch);
+        let mut running = None;
+        let work = move || {
+            if let Some(batch) = batch.take() {
+                running = Some(Arc::clone(&engine).denoise(batch)?);
+            }
+            let Some(running) = &mut running else {
+                return Err(Error::internal("a batch was lost"));
+            };
+            Ok(running.advance()?.map_or(Turn::More, Turn::Done))
+        };
+        self.0.executor.run(priority, work, |done| watch(done, evaluations))
+    }
+
+    /// The posterior of the latent of a picture.
+    pub(crate) fn encode(
+        &self,
+        priority: Priority,
+        picture: Frame,
+        call: &Call<'_>,
+    ) -> Result<Posterior> {
+        let engine = Arc::clone(&self.0.engine);
+        let work = move || Ok(Turn::Done(engine.encode(&picture)?));
+        self.0.executor.run(priority, work, |_| call.poll())
+    }
+
+    /// The picture of each latent, one by one.
+    pub(crate) fn decode(
+        &self,
+        latents: Vec<Latent>,
+        mut watch: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Frame>> {
+        let engine = Arc::clone(&self.0.engine);
+        let mut latents = latents.into_iter();
+        let mut frames = Vec::with_capacity(latents.len());
+        let work = move || {
+            if let Some(latent) = latents.next() {
+                frames.extend(engine.decode(&[latent])?);
+            }
+            if latents.len() == 0 { Ok(Turn::Done(std::mem::take(&mut frames))) } else { Ok(Turn::More) }
+        };
+        self.0.executor.run(Priority::Urgent, work, &mut watch)
+    }
+}

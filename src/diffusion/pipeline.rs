@@ -1,0 +1,247 @@
+//! In: packed networks on one backend. Out: an [`Engine`]. Guidance and the sampler's step happen here.
+
+use super::engine::{Batch, Branch, Denoising, Engine, Posterior};
+use super::latent::{Context, Latent};
+use super::sampler::ddim;
+use crate::backend::{Backend, HostTensor};
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
+use crate::net::{Evaluation, KeysValues, Layers, TextEncoder, Unet, Vae};
+use std::sync::Arc;
+
+/// Branches evaluated in one call of the UNet. Cancelling waits for one such call at most.
+const BRANCHES: usize = 4;
+
+/// The networks of a model on a backend.
+pub(crate) struct Pipeline<B: Backend> {
+    backend: B,
+    text: TextEncoder<B>,
+    unet: Unet<B>,
+    vae: Vae<B>,
+    scaling_factor: f64,
+}
+
+impl<B: Backend> Pipeline<B> {
+    /// Reads the networks one after the other; each tensor is packed and released before the next.
+    pub(crate) fn load(
+        backend: B,
+        source: &Source,
+        meter: &LoadMeter<'_>,
+        configs: (&TextConfig, &UnetConfig, &VaeConfig),
+    ) -> Result<Self> {
+        let (text, unet, vae) = configs;
+        let stem = "diffusion_pytorch_model";
+        // All three are opened first, so that progress knows the whole and a damaged file fails early.
+        let mut text_weights = Weights::open(source, "text_encoder", "model", meter)?;
+        let mut unet_weights = Weights::open(source, "unet", stem, meter)?;
+        let mut vae_weights = Weights::open(source, "vae", stem, meter)?;
+        let mut layers = Layers { backend: &backend, weights: &mut text_weights };
+        let text = TextEncoder::load(&mut layers, text)?;
+        layers.weights = &mut unet_weights;
+        let unet = Unet::load(&mut layers, unet)?;
+        layers.weights = &mut vae_weights;
+        let scaling_factor = vae.scaling_factor;
+        let vae = Vae::load(&mut layers, vae)?;
+        Ok(Pipeline { backend, text, unet, vae, scaling_factor })
+    }
+
+    /// Latents as an activation (n, h, w, channels), each value times `scale`.
+    fn upload(&self, latents: &[&Latent], scale: f64) -> Result<B::Tensor> {
+        let [channels, height, width] = latents.first().map_or([0; 3], |latent| latent.shape());
+        let pixels = height * width;
+        let mut values = Vec::with_capacity(latents.len() * pixels * channels);
+        for latent in latents {
+            if latent.shape() != [channels, height, width] {
+                return Err(Error::internal("latents of one batch differ in shape"));
+            }
+            for pixel in 0..pixels {
+                let channel = |c: usize| (f64::from(latent.data()[c * pixels + pixel]) * scale) as f32;
+                values.extend((0..channels).map(channel));
+            }
+        }
+        self.backend.upload(&HostTensor::new([latents.len(), height, width, channels], values)?)
+    }
+
+    /// The latents that an activation (n, h, w, channels) holds.
+    fn download(&self, x: &B::Tensor) -> Result<Vec<Latent>> {
+        let host = self.backend.download(x)?;
+        let [_, height, width, channels] = self.backend.shape(x);
+        let pixels = height * width;
+        host.data()
+            .chunks(pixels * channels)
+            .map(|sample| {
+                let value = |index: usize| sample[index % pixels * channels + index / pixels];
+                let values = (0..pixels * channels).map(value).collect();
+                Latent::new([channels, height, width], values)
+            })
+            .collect()
+    }
+}
+
+impl<B: Backend> Engine for Pipeline<B> {
+    fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>> {
+        let host = self.text.forward(&self.backend, prompts)?;
+        let (tokens, width) = (host.shape()[2], host.shape()[3]);
+        host.data().chunks(tokens * width).map(|c| Context::new(tokens, c.to_vec())).collect()
+    }
+
+    fn evaluations(&self, branches: usize, steps: usize) -> usize {
+        branches.div_ceil(BRANCHES) * steps
+    }
+
+    fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
+        Ok(Box::new(Run::new(self, batch)?))
+    }
+
+    fn encode(&self, frame: &Frame) -> Result<Posterior> {
+        let values = frame.rgb().iter().map(|&v| v * 2.0 - 1.0).collect();
+        let host = HostTensor::new([1, frame.height(), frame.width(), 3], values)?;
+        let moments = self.vae.encode(&self.backend, &self.backend.upload(&host)?)?;
+        let moments = self.download(&moments)?;
+        let [channels, height, width] = moments[0].shape();
+        let (mean, log_variance) = moments[0].data().split_at(moments[0].data().len() / 2);
+        let shape = [channels / 2, height, width];
+        let scaled = mean.iter().map(|&v| (f64::from(v) * self.scaling_factor) as f32).collect();
+        Ok(Posterior {
+            mean: Latent::new(shape, scaled)?,
+            log_variance: Latent::new(shape, log_variance.to_vec())?,
+        })
+    }
+
+    fn decode(&self, latents: &[Latent]) -> Result<Vec<Frame>> {
+        let mut frames = Vec::with_capacity(latents.len());
+        // One at a time: a decode is the library's largest need of memory.
+        for latent in latents {
+            let x = self.upload(&[latent], 1.0 / self.scaling_factor)?;
+            let x = self.vae.decode(&self.backend, &x)?;
+            let [_, height, width, _] = self.backend.shape(&x);
+            let values = self.backend.download(&x)?.into_data();
+            let values = values.into_iter().map(|v| v * 0.5 + 0.5).collect();
+            frames.push(Frame::new(width, height, values)?);
+        }
+        Ok(frames)
+    }
+}
+
+/// Some branches of a batch, evaluated together.
+struct Group<B: Backend> {
+    latents: B::Tensor,
+    extra: Option<B::Tensor>,
+    guidance: Vec<f64>,
+    /// The latent of each sample, guided branches twice.
+    rows: Vec<usize>,
+    /// The prompt of each sample.
+    prompts: Vec<usize>,
+    /// Which sample is a branch's prediction under its prompt, and under its negative prompt.
+    positive: Vec<usize>,
+    negative: Vec<usize>,
+    keys_values: KeysValues<B>,
+}
+
+/// A batch on its way through its steps.
+struct Run<B: Backend> {
+    pipeline: Arc<Pipeline<B>>,
+    batch: Batch,
+    groups: Vec<Group<B>>,
+    done: usize,
+}
+
+impl<B: Backend> Run<B> {
+    fn new(pipeline: Arc<Pipeline<B>>, mut batch: Batch) -> Result<Self> {
+        if batch.steps.end > batch.schedule.steps.len() || batch.steps.start > batch.steps.end {
+            return Err(Error::internal("steps beyond the schedule"));
+        }
+        let branches = std::mem::take(&mut batch.branches);
+        let mut groups = Vec::with_capacity(branches.len().div_ceil(BRANCHES));
+        for part in branches.chunks(BRANCHES) {
+            groups.push(Group::new(&pipeline, part)?);
+        }
+        Ok(Run { pipeline, batch, groups, done: 0 })
+    }
+}
+
+impl<B: Backend> Group<B> {
+    fn new(pipeline: &Pipeline<B>, branches: &[Branch]) -> Result<Self> {
+        let mut contexts: Vec<&Arc<Context>> = Vec::new();
+        let (mut rows, mut prompts) = (Vec::new(), Vec::new());
+        let (mut positive, mut negative) = (Vec::new(), Vec::new());
+        // A context that several branches share is projected once.
+        for (row, branch) in branches.iter().enumerate() {
+            let mut add = |context| {
+                let known = contexts.iter().position(|c| Arc::ptr_eq(c, context));
+                prompts.push(known.unwrap_or(contexts.len()));
+                if known.is_none() {
+                    contexts.push(context);
+                }
+                rows.push(row);
+                rows.len() - 1
+            };
+            positive.push(add(&branch.positive));
+            let guided = branch.guidance != 1.0;
+            negative.push(if guided { add(&branch.negative) } else { positive[row] });
+        }
+        let (tokens, width) = contexts.first().map_or((0, 0), |c| (c.tokens(), c.width()));
+        let mut values = Vec::with_capacity(contexts.len() * tokens * width);
+        contexts.iter().for_each(|context| values.extend_from_slice(context.data()));
+        let values = HostTensor::new([contexts.len(), 1, tokens, width], values)?;
+        let latents: Vec<&Latent> = branches.iter().map(|branch| &branch.latent).collect();
+        let extra: Vec<&Latent> = branches.iter().filter_map(|b| b.extra.as_deref()).collect();
+        if !extra.is_empty() && extra.len() != branches.len() {
+            return Err(Error::internal("some branches of a batch lack their mask"));
+        }
+        Ok(Group {
+            latents: pipeline.upload(&latents, 1.0)?,
+            extra: if extra.is_empty() { None } else { Some(pipeline.upload(&extra, 1.0)?) },
+            guidance: branches.iter().map(|branch| branch.guidance).collect(),
+            rows,
+            prompts,
+            positive,
+            negative,
+            keys_values: pipeline.unet.keys_values(&pipeline.backend, &values)?,
+        })
+    }
+}
+
+impl<B: Backend> Denoising for Run<B> {
+    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
+        let Pipeline { backend, unet, .. } = &*self.pipeline;
+        let evaluations = self.groups.len() * self.batch.steps.len();
+        if self.done < evaluations {
+            let step = self.batch.steps.start + self.done / self.groups.len();
+            let index = self.done % self.groups.len();
+            let step = &self.batch.schedule.steps[step];
+            let group = &mut self.groups[index];
+            let time = unet.time(backend, step.timestep as f64)?;
+            let evaluation = Evaluation {
+                latents: &group.latents,
+                extra: group.extra.as_ref(),
+                rows: &group.rows,
+                prompts: &group.prompts,
+                time: &time,
+                keys_values: &group.keys_values,
+            };
+            let prediction = unet.forward(backend, &evaluation)?;
+            let positive = backend.gather(&prediction, &group.positive)?;
+            let negative = backend.gather(&prediction, &group.negative)?;
+            let weights = ddim(step, self.batch.schedule.prediction_type);
+            let each = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
+                group.guidance.iter().map(|&g| weight(g) as f32).collect()
+            };
+            group.latents = backend.combine(&[
+                (&group.latents, &each(&|_| weights.latent)),
+                (&positive, &each(&|g| weights.prediction * g)),
+                (&negative, &each(&|g| weights.prediction * (1.0 - g))),
+            ])?;
+            self.done += 1;
+        }
+        if self.done < evaluations {
+            return Ok(None);
+        }
+        let mut latents = Vec::new();
+        for group in &self.groups {
+            latents.extend(self.pipeline.download(&group.latents)?);
+        }
+        Ok(Some(latents))
+    }
+}

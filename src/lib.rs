@@ -1,0 +1,20 @@
+//! Seamless transitions between prompts with Stable Diffusion 2.0, by latent blending.
+pub mod backend;
+mod blend;
+mod diffusion;
+mod error;
+mod frame;
+mod model;
+mod net;
+mod progress;
+
+pub use blend::*;
+pub use diffusion::*;
+pub use error::{Error, ErrorKind, Result};
+pub use frame::Frame;
+pub use model::{DiffusionConfig, Embedded, PredictionType, Spacing};
+pub use progress::{Call, Cancel, Progress, Stage};
+
+#[cfg(test)]
+#[path = "../tests/common/golden.rs"]
+mod golden;
