@@ -16,5 +16,12 @@ pub use model::{DiffusionConfig, Embedded, PredictionType, Spacing};
 pub use progress::{Call, Cancel, Progress, Stage};
 
 #[cfg(test)]
+#[allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared with the tests"
+)]
 #[path = "../tests/common/golden.rs"]
 mod golden;

@@ -62,7 +62,11 @@ pub struct ConvSpec {
 impl ConvSpec {
     /// Stride 1 and `padding` zeros on every side.
     pub fn same(padding: usize) -> Self {
-        ConvSpec { stride: 1, before: padding, after: padding }
+        ConvSpec {
+            stride: 1,
+            before: padding,
+            after: padding,
+        }
     }
 }
 
@@ -87,13 +91,19 @@ impl<T> Copy for Sources<'_, T> {}
 
 impl<'a, T> From<&'a T> for Sources<'a, T> {
     fn from(first: &'a T) -> Self {
-        Sources { first, second: None }
+        Sources {
+            first,
+            second: None,
+        }
     }
 }
 
 impl<'a, T> From<(&'a T, &'a T)> for Sources<'a, T> {
     fn from((first, second): (&'a T, &'a T)) -> Self {
-        Sources { first, second: Some(second) }
+        Sources {
+            first,
+            second: Some(second),
+        }
     }
 }
 

@@ -12,6 +12,16 @@ use rayon::prelude::*;
 /// The most values a scratch buffer holds: unrolled pixels of a convolution, scores of an attention.
 const SCRATCH: usize = 1 << 23;
 
+/// The fewest values worth a thread's while; below, splitting costs more than it saves.
+const SHARE: usize = 1 << 14;
+
+/// `values` in runs of `length`, for as many threads as it is worth.
+fn runs(values: &mut [f32], length: usize) -> impl IndexedParallelIterator<Item = &mut [f32]> {
+    values
+        .par_chunks_mut(length.max(1))
+        .with_min_len(SHARE / length.max(1) + 1)
+}
+
 /// The backend that defines what is right: candle on the CPU, f32.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
@@ -44,7 +54,9 @@ fn with_values<R>(x: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
         (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
             Ok(read(&values[start..end]))
         }
-        _ => Err(Error::internal("a reference tensor is not contiguous f32 in host memory")),
+        _ => Err(Error::internal(
+            "a reference tensor is not contiguous f32 in host memory",
+        )),
     }
 }
 
@@ -62,7 +74,9 @@ fn activate(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Identity => x,
         Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::Gelu => 0.5 * x * (1.0 + candle_core::cpu::erf::erf_f32(x * std::f32::consts::FRAC_1_SQRT_2)),
+        Activation::Gelu => {
+            0.5 * x * (1.0 + candle_core::cpu::erf::erf_f32(x * std::f32::consts::FRAC_1_SQRT_2))
+        }
     }
 }
 
@@ -79,7 +93,7 @@ fn product(
     with_values(&result, |values| {
         let start = out.len();
         out.extend_from_slice(values);
-        out[start..].par_chunks_mut(channels).for_each(|row| {
+        runs(&mut out[start..], channels).for_each(|row| {
             if let Some(bias) = bias {
                 row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
             }
@@ -94,11 +108,11 @@ fn product(
 fn epilogue(add: Add<'_, Tensor>, channels: usize, out: &mut [f32]) -> Result<()> {
     match add {
         Add::Nothing => Ok(()),
-        Add::Residual(x) => {
-            with_values(x, |values| out.iter_mut().zip(values).for_each(|(y, v)| *y += v))
-        }
+        Add::Residual(x) => with_values(x, |values| {
+            out.iter_mut().zip(values).for_each(|(y, v)| *y += v)
+        }),
         Add::Channels(x) => with_values(x, |values| {
-            out.par_chunks_mut(channels)
+            runs(out, channels)
                 .for_each(|row| row.iter_mut().zip(values).for_each(|(y, v)| *y += v));
         }),
     }
@@ -121,7 +135,7 @@ fn normalized(x: &Tensor, norm: &Norm, activation: Activation) -> Result<Tensor>
         activate(activation, y * norm.scale[channel] + norm.shift[channel])
     };
     match norm.spec {
-        NormSpec::Layer { epsilon } => out.par_chunks_mut(c).for_each(|row| {
+        NormSpec::Layer { epsilon } => runs(&mut out, c).for_each(|row| {
             let (mean, scale) = moments(row.iter(), c, epsilon);
             for (channel, y) in row.iter_mut().enumerate() {
                 *y = finish(*y, mean, scale, channel);
@@ -132,13 +146,14 @@ fn normalized(x: &Tensor, norm: &Norm, activation: Activation) -> Result<Tensor>
             for sample in out.chunks_mut((h * w * c).max(1)) {
                 let statistics: Vec<(f64, f64)> = (0..groups)
                     .into_par_iter()
+                    .with_min_len(SHARE / (h * w * width).max(1) + 1)
                     .map(|group| {
                         let channels = group * width..(group + 1) * width;
                         let values = sample.chunks(c).flat_map(|row| &row[channels.clone()]);
                         moments(values, h * w * width, epsilon)
                     })
                     .collect();
-                sample.par_chunks_mut(c).for_each(|row| {
+                runs(sample, c).for_each(|row| {
                     for (channel, y) in row.iter_mut().enumerate() {
                         let (mean, scale) = statistics[channel / width];
                         *y = finish(*y, mean, scale, channel);
@@ -172,20 +187,22 @@ fn unroll(
     let [kh, kw] = conv.kernel;
     let length = kh * kw * c;
     let mut unrolled = vec![0.0; rows.len() * out_width * length];
-    unrolled.par_chunks_mut(length).enumerate().for_each(|(index, patch)| {
-        let (row, column) = (rows.start + index / out_width, index % out_width);
-        for (tap, pixel) in patch.chunks_mut(c).enumerate() {
-            let y = (row * conv.spec.stride + tap / kw).checked_sub(conv.spec.before);
-            let x = (column * conv.spec.stride + tap % kw).checked_sub(conv.spec.before);
-            if let (Some(y), Some(x)) = (y, x)
-                && y < h
-                && x < w
-            {
-                let start = (y * w + x) * c;
-                pixel.copy_from_slice(&sample[start..start + c]);
+    runs(&mut unrolled, length)
+        .enumerate()
+        .for_each(|(index, patch)| {
+            let (row, column) = (rows.start + index / out_width, index % out_width);
+            for (tap, pixel) in patch.chunks_mut(c).enumerate() {
+                let y = (row * conv.spec.stride + tap / kw).checked_sub(conv.spec.before);
+                let x = (column * conv.spec.stride + tap % kw).checked_sub(conv.spec.before);
+                if let (Some(y), Some(x)) = (y, x)
+                    && y < h
+                    && x < w
+                {
+                    let start = (y * w + x) * c;
+                    pixel.copy_from_slice(&sample[start..start + c]);
+                }
             }
-        }
-    });
+        });
     unrolled
 }
 
@@ -193,7 +210,11 @@ fn unroll(
 fn convolve(x: &Tensor, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
     let [n, h, w, c] = dims(x)?;
     let [kh, kw] = conv.kernel;
-    let ConvSpec { stride, before, after } = conv.spec;
+    let ConvSpec {
+        stride,
+        before,
+        after,
+    } = conv.spec;
     let out_height = (h + before + after - kh) / stride + 1;
     let out_width = (w + before + after - kw) / stride + 1;
     let (length, channels) = conv.weight.dims2()?;
@@ -208,7 +229,13 @@ fn convolve(x: &Tensor, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
                 unroll(sample, [h, w, c], conv, rows, out_width)
             })?;
             let unrolled = tensor((pixels, length), unrolled)?;
-            product(unrolled, &conv.weight, conv.bias.as_deref(), Activation::Identity, &mut out)?;
+            product(
+                unrolled,
+                &conv.weight,
+                conv.bias.as_deref(),
+                Activation::Identity,
+                &mut out,
+            )?;
         }
     }
     epilogue(add, channels, &mut out)?;
@@ -232,10 +259,12 @@ fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Res
             let rows = block.min(tokens - start);
             let scores = q.narrow(0, start, rows)?.contiguous()?.matmul(&k)?;
             let mut scores = with_values(&scores, <[f32]>::to_vec)?;
-            scores.par_chunks_mut(others).enumerate().for_each(|(row, scores)| {
-                let seen = if causal { start + row + 1 } else { others };
-                softmax(scores, seen);
-            });
+            runs(&mut scores, others)
+                .enumerate()
+                .for_each(|(row, scores)| {
+                    let seen = if causal { start + row + 1 } else { others };
+                    softmax(scores, seen);
+                });
             let values = tensor((rows, others), scores)?.matmul(&v)?;
             with_values(&values, |values| out.extend_from_slice(values))?;
         }
@@ -269,17 +298,29 @@ impl Backend for Reference {
             .permute((2, 3, 1, 0))?
             .reshape((kh * kw * input, out))?
             .contiguous()?;
-        Ok(Conv { weight, bias: bias.map(HostTensor::into_data), kernel: [kh, kw], spec })
+        Ok(Conv {
+            weight,
+            bias: bias.map(HostTensor::into_data),
+            kernel: [kh, kw],
+            spec,
+        })
     }
 
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
         let shape = weight.shape().to_vec();
         let weight = tensor(shape, weight.into_data())?.t()?.contiguous()?;
-        Ok(Linear { weight, bias: bias.map(HostTensor::into_data) })
+        Ok(Linear {
+            weight,
+            bias: bias.map(HostTensor::into_data),
+        })
     }
 
     fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Norm> {
-        Ok(Norm { scale: scale.into_data(), shift: shift.into_data(), spec })
+        Ok(Norm {
+            scale: scale.into_data(),
+            shift: shift.into_data(),
+            spec,
+        })
     }
 
     fn upload(&self, host: &HostTensor) -> Result<Tensor> {
@@ -302,12 +343,7 @@ impl Backend for Reference {
         Ok(Tensor::cat(&samples, 0)?.contiguous()?)
     }
 
-    fn conv2d(
-        &self,
-        x: Sources<'_, Tensor>,
-        conv: &Conv,
-        add: Add<'_, Tensor>,
-    ) -> Result<Tensor> {
+    fn conv2d(&self, x: Sources<'_, Tensor>, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
         convolve(&join(x)?, conv, add)
     }
 
@@ -332,7 +368,7 @@ impl Backend for Reference {
         let [n, h, w, c] = dims(x)?;
         let enlarged = with_values(x, |values| {
             let mut out = vec![0.0; n * height * width * c];
-            out.par_chunks_mut(c).enumerate().for_each(|(index, pixel)| {
+            runs(&mut out, c).enumerate().for_each(|(index, pixel)| {
                 let (column, row) = (index % width, index / width % height);
                 let sample = index / (width * height);
                 let source = (sample * h + row * h / height) * w + column * w / width;
@@ -340,7 +376,11 @@ impl Backend for Reference {
             });
             out
         })?;
-        convolve(&tensor((n, height, width, c), enlarged)?, conv, Add::Nothing)
+        convolve(
+            &tensor((n, height, width, c), enlarged)?,
+            conv,
+            Add::Nothing,
+        )
     }
 
     fn normalize(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
@@ -359,7 +399,13 @@ impl Backend for Reference {
         let mut out = Vec::with_capacity(n * h * w * channels);
         for sample in 0..n {
             let rows = x.narrow(0, sample, 1)?.reshape((h * w, c))?;
-            product(rows, &linear.weight, linear.bias.as_deref(), activation, &mut out)?;
+            product(
+                rows,
+                &linear.weight,
+                linear.bias.as_deref(),
+                activation,
+                &mut out,
+            )?;
         }
         epilogue(add, channels, &mut out)?;
         tensor((n, h, w, channels), out)
@@ -382,12 +428,14 @@ impl Backend for Reference {
         let half = c / 2;
         let gated = with_values(&both, |values| {
             let mut out = vec![0.0; n * h * w * half];
-            out.par_chunks_mut(half).zip(values.par_chunks(c)).for_each(|(out, row)| {
-                let (value, gate) = row.split_at(half);
-                for ((y, &a), &b) in out.iter_mut().zip(value).zip(gate) {
-                    *y = a * activate(Activation::Gelu, b);
-                }
-            });
+            runs(&mut out, half)
+                .zip(values.par_chunks(c))
+                .for_each(|(out, row)| {
+                    let (value, gate) = row.split_at(half);
+                    for ((y, &a), &b) in out.iter_mut().zip(value).zip(gate) {
+                        *y = a * activate(Activation::Gelu, b);
+                    }
+                });
             out
         })?;
         tensor((n, h, w, half), gated)
@@ -434,7 +482,9 @@ impl Backend for Reference {
             with_values(x, |values| {
                 let samples = out.chunks_mut(h * w * c).zip(values.chunks(h * w * c));
                 for ((out, values), weight) in samples.zip(*weights) {
-                    out.iter_mut().zip(values).for_each(|(y, v)| *y += weight * v);
+                    out.iter_mut()
+                        .zip(values)
+                        .for_each(|(y, v)| *y += weight * v);
                 }
             })?;
         }

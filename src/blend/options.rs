@@ -3,12 +3,12 @@
 
 use super::mix::EmbeddingMix;
 use super::plan::{Branching, GuidanceDamping, Plan, Preset};
-use crate::diffusion::{ModelInfo, NoiseKind, Schedule, SchedulePolicy};
+use crate::diffusion::{Latent, ModelInfo, NoiseKind, Schedule, SchedulePolicy};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
 /// One end of a transition: what the picture shows there, and the seed of its noise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keyframe {
     /// What the picture shows. May be empty.
     pub prompt: String,
@@ -16,12 +16,24 @@ pub struct Keyframe {
     pub negative_prompt: String,
     /// The seed of its noise, as PyTorch's generators read it.
     pub seed: u64,
+    /// The start latent itself, in place of the seed's noise.
+    pub start: Option<Arc<Latent>>,
 }
 
 impl Keyframe {
     /// A keyframe without negative prompt.
     pub fn new(prompt: impl Into<String>, seed: u64) -> Self {
-        Keyframe { prompt: prompt.into(), negative_prompt: String::new(), seed }
+        Keyframe {
+            prompt: prompt.into(),
+            seed,
+            ..Keyframe::default()
+        }
+    }
+
+    /// The same with a start latent in place of the seed's noise.
+    pub fn start(mut self, latent: Latent) -> Self {
+        self.start = Some(Arc::new(latent));
+        self
     }
 
     /// The same with a negative prompt.
@@ -115,13 +127,24 @@ impl Recipe {
             if value.is_finite() && (low..=high).contains(&value) {
                 Ok(())
             } else {
-                Err(Error::invalid(format!("{name} {value}: wanted {low} to {high}")))
+                Err(Error::invalid(format!(
+                    "{name} {value}: wanted {low} to {high}"
+                )))
             }
         };
         within("guidance scale", options.guidance, 0.0, 100.0)?;
-        within("guidance mid damper", options.guidance_mid_damper, f64::MIN_POSITIVE, 1.0)?;
+        within(
+            "guidance mid damper",
+            options.guidance_mid_damper,
+            f64::MIN_POSITIVE,
+            1.0,
+        )?;
         let compat = options.look == Look::Compat2022;
-        let policy = if compat { SchedulePolicy::Compat2022 } else { SchedulePolicy::Model };
+        let policy = if compat {
+            SchedulePolicy::Compat2022
+        } else {
+            SchedulePolicy::Model
+        };
         let steps = options.steps.unwrap_or(options.preset.steps());
         let schedule = Schedule::new(&model.diffusion, steps, policy)?;
         let branching = match &options.branching {
@@ -141,9 +164,21 @@ impl Recipe {
             plan,
             schedule: Arc::new(schedule),
             guidance: if unguided { 1.0 } else { options.guidance },
-            damper: if unguided { 1.0 } else { options.guidance_mid_damper },
-            damping: if compat { GuidanceDamping::Compat2022 } else { GuidanceDamping::TowardsOne },
-            embedding_mix: if compat { EmbeddingMix::Linear } else { EmbeddingMix::NormPreserving },
+            damper: if unguided {
+                1.0
+            } else {
+                options.guidance_mid_damper
+            },
+            damping: if compat {
+                GuidanceDamping::Compat2022
+            } else {
+                GuidanceDamping::TowardsOne
+            },
+            embedding_mix: if compat {
+                EmbeddingMix::Linear
+            } else {
+                EmbeddingMix::NormPreserving
+            },
             noise: options.noise,
             cache_bytes: options.cache_bytes,
         })
@@ -173,5 +208,9 @@ fn latent_shape([width, height]: [usize; 2], model: &ModelInfo) -> Result<[usize
             ));
         }
     }
-    Ok([model.latent_channels, height / model.factor, width / model.factor])
+    Ok([
+        model.latent_channels,
+        height / model.factor,
+        width / model.factor,
+    ])
 }

@@ -34,7 +34,10 @@ impl Session {
     pub fn new(model: &Model, keyframes: &[Keyframe], options: &BlendOptions) -> Result<Self> {
         const MOST: usize = 10_000;
         if !(1..=MOST).contains(&keyframes.len()) {
-            return Err(Error::invalid(format!("{} keyframes: wanted 1 to {MOST}", keyframes.len())));
+            return Err(Error::invalid(format!(
+                "{} keyframes: wanted 1 to {MOST}",
+                keyframes.len()
+            )));
         }
         let mut keyframes = keyframes.to_vec();
         if options.look == Look::Compat2022 {
@@ -44,6 +47,19 @@ impl Session {
             }
         }
         let recipe = Recipe::new(options, model.info())?;
+        let wrong = |keyframe: &&Keyframe| {
+            keyframe
+                .start
+                .as_ref()
+                .is_some_and(|latent| latent.shape() != recipe.shape)
+        };
+        if let Some(latent) = keyframes.iter().find(wrong).and_then(|k| k.start.as_ref()) {
+            return Err(Error::invalid(format!(
+                "a start latent of shape {:?}: wanted {:?}",
+                latent.shape(),
+                recipe.shape
+            )));
+        }
         let leaves = leaves(&recipe.plan, keyframes.len());
         let tree = Tree::new(model.clone(), keyframes, recipe);
         Ok(Session(Arc::new(Inner { tree, leaves })))
@@ -93,7 +109,9 @@ impl Session {
     /// `InvalidArgument` for a t outside the transition, `Cancelled`, and what the device reports.
     pub fn render(&self, t: f64, call: &Call<'_>) -> Result<Frame> {
         let mut frames = self.render_many(&[t], call)?;
-        frames.pop().ok_or_else(|| Error::internal("no frame came back"))
+        frames
+            .pop()
+            .ok_or_else(|| Error::internal("no frame came back"))
     }
 
     /// The frames at each of `times`, denoised together: the same bytes as one by one, only sooner.
@@ -102,7 +120,10 @@ impl Session {
         let wanted = self.placed(times)?;
         let mut meter = tree.meter(call, &wanted, wanted.len());
         let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        let latents = wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect();
+        let latents = wanted
+            .iter()
+            .map(|(node, _)| Latent::clone(&latents[node]))
+            .collect();
         tree.decode(latents, &meter)
     }
 
@@ -112,7 +133,10 @@ impl Session {
         let wanted = self.placed(times)?;
         let mut meter = tree.meter(call, &wanted, 0);
         let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        Ok(wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect())
+        Ok(wanted
+            .iter()
+            .map(|(node, _)| Latent::clone(&latents[node]))
+            .collect())
     }
 
     /// Evaluations of the UNet that the frames at `times` would take now.
@@ -154,9 +178,21 @@ fn leaves(plan: &Plan, keyframes: usize) -> Vec<(f64, Place)> {
     let inner = (0..segments).flat_map(|segment| {
         let last = segment + 1 == segments;
         let count = fractions.len() - usize::from(!last);
-        fractions[..count].iter().map(move |&fraction| Place { segment, fraction })
+        fractions[..count]
+            .iter()
+            .map(move |&fraction| Place { segment, fraction })
     });
-    let alone = Place { segment: 0, fraction: 0.0 };
-    let places: Vec<Place> = if segments == 0 { vec![alone] } else { inner.collect() };
-    places.into_iter().map(|p| (rounded(p.segment as f64 + p.fraction), p)).collect()
+    let alone = Place {
+        segment: 0,
+        fraction: 0.0,
+    };
+    let places: Vec<Place> = if segments == 0 {
+        vec![alone]
+    } else {
+        inner.collect()
+    };
+    places
+        .into_iter()
+        .map(|p| (rounded(p.segment as f64 + p.fraction), p))
+        .collect()
 }

@@ -31,7 +31,10 @@ pub fn place(t: f64, keyframes: usize) -> Result<Place> {
         return Err(Error::invalid(format!("t {t}: wanted 0 to {last}")));
     }
     let segment = (rounded as usize).min(last.saturating_sub(1));
-    Ok(Place { segment, fraction: rounded - segment as f64 })
+    Ok(Place {
+        segment,
+        fraction: rounded - segment as f64,
+    })
 }
 
 #[cfg(test)]
@@ -40,10 +43,34 @@ mod tests {
 
     #[test]
     fn keyframes_are_whole_numbers() {
-        assert_eq!(place(0.0, 3).unwrap(), Place { segment: 0, fraction: 0.0 });
-        assert_eq!(place(1.0, 3).unwrap(), Place { segment: 1, fraction: 0.0 });
-        assert_eq!(place(2.0, 3).unwrap(), Place { segment: 1, fraction: 1.0 });
-        assert_eq!(place(0.0, 1).unwrap(), Place { segment: 0, fraction: 0.0 });
+        assert_eq!(
+            place(0.0, 3).unwrap(),
+            Place {
+                segment: 0,
+                fraction: 0.0
+            }
+        );
+        assert_eq!(
+            place(1.0, 3).unwrap(),
+            Place {
+                segment: 1,
+                fraction: 0.0
+            }
+        );
+        assert_eq!(
+            place(2.0, 3).unwrap(),
+            Place {
+                segment: 1,
+                fraction: 1.0
+            }
+        );
+        assert_eq!(
+            place(0.0, 1).unwrap(),
+            Place {
+                segment: 0,
+                fraction: 0.0
+            }
+        );
     }
 
     #[test]

@@ -119,24 +119,30 @@ impl Executor {
             let mut queue = self.shared.queue.lock();
             let number = queue.next;
             queue.next += 1;
-            queue.jobs.push(Job { number, priority, work, ticket: Arc::clone(&ticket) });
+            queue.jobs.push(Job {
+                number,
+                priority,
+                work,
+                ticket: Arc::clone(&ticket),
+            });
             self.shared.filled.notify_one();
         }
         // Abandons the job on every way out, a callback's panic included.
         let _guard = Abandon(&ticket);
         loop {
-            let turns = {
+            let (turns, outcome) = {
                 let mut state = ticket.state.lock();
                 if state.outcome.is_none() {
                     ticket.changed.wait_for(&mut state, SLICE);
                 }
-                if let Some(outcome) = state.outcome.take() {
-                    let value = outcome?.downcast::<T>();
-                    return value.map(|v| *v).map_err(|_| Error::internal("a job's result"));
-                }
-                state.turns
+                (state.turns, state.outcome.take())
             };
+            let value = outcome.transpose()?;
             watch(turns)?;
+            if let Some(value) = value {
+                let value = value.downcast::<T>().map(|value| *value);
+                return value.map_err(|_| Error::internal("a job's result"));
+            }
         }
     }
 }

@@ -72,7 +72,9 @@ impl Model {
         let text = TextConfig::read(source)?;
         let vae = VaeConfig::read(source)?;
         let diffusion = DiffusionConfig::read(source)?;
-        let bad = |what: String| Error::bad_model(format!("{}: {what}", source.label("unet/config.json")));
+        let bad = |what: String| {
+            Error::bad_model(format!("{}: {what}", source.label("unet/config.json")))
+        };
         if unet.context != text.width {
             return Err(bad(format!(
                 "cross_attention_dim {} does not fit the text encoder's width {} (768 is SD 1.x, 2048 SDXL)",
@@ -111,7 +113,12 @@ impl Model {
     }
 
     fn new(engine: Arc<dyn Engine>, tokenizer: Option<Tokenizer>, info: ModelInfo) -> Result<Self> {
-        Ok(Model(Arc::new(Inner { engine, executor: Executor::cpu()?, tokenizer, info })))
+        Ok(Model(Arc::new(Inner {
+            engine,
+            executor: Executor::cpu()?,
+            tokenizer,
+            info,
+        })))
     }
 
     /// What this model is.
@@ -164,7 +171,10 @@ impl Model {
         batch: Batch,
         mut watch: impl FnMut(usize, usize) -> Result<()>,
     ) -> Result<Vec<Latent>> {
-        let evaluations = self.0.engine.evaluations(batch.branches.len(), batch.steps.len());
+        let evaluations = self
+            .0
+            .engine
+            .evaluations(batch.branches.len(), batch.steps.len());
         let engine = Arc::clone(&self.0.engine);
         let mut batch = Some(batch);
         let mut running = None;
@@ -177,7 +187,9 @@ impl Model {
             };
             Ok(running.advance()?.map_or(Turn::More, Turn::Done))
         };
-        self.0.executor.run(priority, work, |done| watch(done, evaluations))
+        self.0
+            .executor
+            .run(priority, work, |done| watch(done, evaluations))
     }
 
     /// The posterior of the latent of a picture.
@@ -205,7 +217,11 @@ impl Model {
             if let Some(latent) = latents.next() {
                 frames.extend(engine.decode(&[latent])?);
             }
-            if latents.len() == 0 { Ok(Turn::Done(std::mem::take(&mut frames))) } else { Ok(Turn::More) }
+            if latents.len() == 0 {
+                Ok(Turn::Done(std::mem::take(&mut frames)))
+            } else {
+                Ok(Turn::More)
+            }
         };
         self.0.executor.run(Priority::Urgent, work, &mut watch)
     }

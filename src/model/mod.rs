@@ -10,6 +10,7 @@ mod weights;
 
 pub use config::{DiffusionConfig, PredictionType, Spacing};
 pub(crate) use config::{TextConfig, UnetConfig, VaeConfig};
-pub use source::{Embedded, Source};
+pub use source::Embedded;
+pub(crate) use source::Source;
 pub(crate) use tokenizer::Tokenizer;
 pub(crate) use weights::{LoadMeter, Weights};

@@ -16,7 +16,7 @@ pub type Embedded = &'static [(&'static str, &'static [u8])];
 
 /// Where a model's files are.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// A folder on disk.
     Folder(PathBuf),
     /// Files inside the program.
@@ -41,7 +41,10 @@ impl Source {
         if !metadata.is_dir() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("{}: not a folder; a model folder in diffusers layout is wanted", path.display()),
+                format!(
+                    "{}: not a folder; a model folder in diffusers layout is wanted",
+                    path.display()
+                ),
             ));
         }
         Ok(Source::Folder(path.to_path_buf()))
@@ -68,7 +71,11 @@ impl Source {
             Source::Folder(folder) => {
                 let file = File::open(folder.join(name)).map_err(|e| Error::io(&label, &e))?;
                 let length = file.metadata().map_err(|e| Error::io(&label, &e))?.len();
-                Ok(SourceFile { reader: Box::new(file), label, length })
+                Ok(SourceFile {
+                    reader: Box::new(file),
+                    label,
+                    length,
+                })
             }
             Source::Embedded(files) => match files.iter().find(|(path, _)| *path == name) {
                 Some((_, bytes)) => Ok(SourceFile {
@@ -76,7 +83,10 @@ impl Source {
                     label,
                     length: bytes.len() as u64,
                 }),
-                None => Err(Error::new(ErrorKind::NotFound, format!("{label}: not there"))),
+                None => Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("{label}: not there"),
+                )),
             },
         }
     }
@@ -104,10 +114,15 @@ impl SourceFile {
     /// `length` bytes from `offset` on. A file that ends early is a damaged model.
     pub(crate) fn read_at(&mut self, offset: u64, length: usize) -> Result<Vec<u8>> {
         let label = &self.label;
-        self.reader.seek(SeekFrom::Start(offset)).map_err(|e| Error::io(label, &e))?;
+        self.reader
+            .seek(SeekFrom::Start(offset))
+            .map_err(|e| Error::io(label, &e))?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(length).map_err(|_| {
-            Error::new(ErrorKind::OutOfMemory, format!("{label}: no memory for {length} bytes"))
+            Error::new(
+                ErrorKind::OutOfMemory,
+                format!("{label}: no memory for {length} bytes"),
+            )
         })?;
         let got = Read::take(&mut self.reader, length as u64)
             .read_to_end(&mut bytes)

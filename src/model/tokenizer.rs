@@ -7,8 +7,8 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
-use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::normalizers::replace::ReplacePattern;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -46,7 +46,10 @@ impl Tokenizer {
         };
         let (mut inner, name) = if source.exists("tokenizer/tokenizer.json") {
             let name = "tokenizer/tokenizer.json";
-            (Inner::from_bytes(source.read(name)?).map_err(|e| at(name, &e))?, name)
+            (
+                Inner::from_bytes(source.read(name)?).map_err(|e| at(name, &e))?,
+                name,
+            )
         } else {
             let name = "tokenizer/vocab.json";
             (from_vocabulary(source)?, name)
@@ -67,13 +70,24 @@ impl Tokenizer {
         if let Some(token) = pad_token {
             // As in transformers, the padding token is one wherever it stands in a prompt.
             let token = AddedToken::from(token, true);
-            inner.add_special_tokens([token]).map_err(|e| at(name, &e))?;
+            inner
+                .add_special_tokens([token])
+                .map_err(|e| at(name, &e))?;
         }
         let known = inner.get_vocab_size(true);
         if known > vocabulary {
-            return Err(at(name, &format!("{known} tokens, the text encoder knows {vocabulary}")));
+            return Err(at(
+                name,
+                &format!("{known} tokens, the text encoder knows {vocabulary}"),
+            ));
         }
-        Ok(Tokenizer { inner, start, end, pad, length: positions })
+        Ok(Tokenizer {
+            inner,
+            start,
+            end,
+            pad,
+            length: positions,
+        })
     }
 
     /// The ids of `prompt`, cut or padded to the encoder's length.
@@ -109,7 +123,9 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
     let merges = merges
         .lines()
         .enumerate()
-        .filter(|(number, line)| !(*number == 0 && line.starts_with("#version")) && !line.is_empty())
+        .filter(|(number, line)| {
+            !(*number == 0 && line.starts_with("#version")) && !line.is_empty()
+        })
         .map(|(number, line)| match line.split_once(' ') {
             Some((a, b)) if !b.contains(' ') => Ok((a.to_owned(), b.to_owned())),
             _ => Err(bad(format!("line {}: two parts are wanted", number + 1))),
@@ -124,7 +140,12 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
         }
     }
     let bpe = BPE::builder()
-        .vocab_and_merges(vocabulary.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+        .vocab_and_merges(
+            vocabulary
+                .into_iter()
+                .collect::<tokenizers::models::bpe::Vocab>(),
+            merges,
+        )
         .end_of_word_suffix("</w>".into())
         .continuing_subword_prefix(String::new())
         .unk_token(END.into())
@@ -140,15 +161,26 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
     .map_err(internal)?;
     let bytes = ByteLevel::new(false, true, true);
     let mut inner = Inner::new(bpe);
-    inner.with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])));
+    inner
+        .with_normalizer(Some(Normalizers::new(vec![
+            NFC.into(),
+            spaces.into(),
+            Lowercase.into(),
+        ])))
+        .map_err(internal)?;
     inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
-    inner.add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)]).map_err(internal)?;
+    inner
+        .add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])
+        .map_err(internal)?;
     Ok(inner)
 }
 
 /// The padding token that the folder names: "!" in SD 2. A token may be a string or an object.
 fn pad_token(source: &Source) -> Result<Option<String>> {
-    for name in ["tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json"] {
+    for name in [
+        "tokenizer/special_tokens_map.json",
+        "tokenizer/tokenizer_config.json",
+    ] {
         if !source.exists(name) {
             continue;
         }

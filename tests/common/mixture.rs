@@ -1,0 +1,181 @@
+//! An engine without weights: latents are drawn from a mixture of round Gaussians, where the best guess
+//! is known exactly (the formulas stand in `tests/golden/mixture.py`). The rest of the library runs as
+//! with real networks. A frame is the latent itself.
+
+use super::golden::Recorded;
+use latentblend::{
+    Batch, Context, Denoising, DiffusionConfig, Engine, Error, ErrorKind, Frame, Latent, Model,
+    ModelInfo, Posterior, PredictionType, Result, Spacing, Step,
+};
+use std::sync::Arc;
+
+pub struct Mixture {
+    pub weights: Vec<f64>,
+    pub means: Vec<Vec<f64>>,
+    pub sigmas: Vec<f64>,
+    /// The vector that the prompt "0", "1", ... adds to every mean; the empty prompt adds nothing.
+    pub prompts: Vec<Vec<f64>>,
+}
+
+/// The parts of a recorded tensor along its first axis.
+pub fn rows(recorded: &Recorded) -> Vec<Vec<f64>> {
+    (0..recorded.shape[0])
+        .map(|index| recorded.row(index).values)
+        .collect()
+}
+
+impl Mixture {
+    /// The expected clean latent given `x` at signal share `a`.
+    pub fn clean(&self, x: &[f64], a: f64, prompt: &[f64]) -> Vec<f64> {
+        let root = a.sqrt();
+        let off: Vec<Vec<f64>> = self
+            .means
+            .iter()
+            .map(|mean| {
+                let each = x.iter().zip(mean).zip(prompt);
+                each.map(|((x, mean), prompt)| x - root * (mean + prompt))
+                    .collect()
+            })
+            .collect();
+        let variance: Vec<f64> = self.sigmas.iter().map(|s| a * s * s + 1.0 - a).collect();
+        let logits: Vec<f64> = off
+            .iter()
+            .zip(&variance)
+            .zip(&self.weights)
+            .map(|((off, v), weight)| {
+                let square: f64 = off.iter().map(|o| o * o).sum();
+                weight.ln() - x.len() as f64 / 2.0 * v.ln() - square / (2.0 * v)
+            })
+            .collect();
+        let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let shares: Vec<f64> = logits.iter().map(|l| (l - highest).exp()).collect();
+        let total: f64 = shares.iter().sum();
+        let mut clean = vec![0.0; x.len()];
+        for k in 0..shares.len() {
+            let pull = root * self.sigmas[k] * self.sigmas[k] / variance[k];
+            for (i, y) in clean.iter_mut().enumerate() {
+                *y += shares[k] / total * (self.means[k][i] + prompt[i] + pull * off[k][i]);
+            }
+        }
+        clean
+    }
+
+    /// The noise in `x` at signal share `a`.
+    pub fn epsilon(&self, x: &[f64], a: f64, prompt: &[f64]) -> Vec<f64> {
+        let clean = self.clean(x, a, prompt);
+        x.iter()
+            .zip(clean)
+            .map(|(x, x0)| (x - a.sqrt() * x0) / (1.0 - a).sqrt())
+            .collect()
+    }
+
+    /// A model around this engine.
+    pub fn model(self) -> Model {
+        let diffusion = DiffusionConfig {
+            train_steps: 1000,
+            beta_start: 0.00085,
+            beta_end: 0.012,
+            square_root_spacing: true,
+            prediction_type: PredictionType::Epsilon,
+            spacing: Spacing::Leading,
+            steps_offset: 1,
+            final_alpha_one: false,
+        };
+        let info = ModelInfo {
+            latent_channels: 4,
+            factor: 1,
+            native_size: [4, 4],
+            inpainting: false,
+            diffusion,
+        };
+        Model::from_engine(Arc::new(self), info).unwrap()
+    }
+}
+
+impl Engine for Mixture {
+    fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>> {
+        let one = |prompt: &&[u32]| {
+            let text: String = prompt
+                .iter()
+                .filter_map(|&byte| char::from_u32(byte))
+                .collect();
+            let vector = match text.parse::<usize>() {
+                Ok(index) => self.prompts[index].clone(),
+                Err(_) if text.is_empty() => vec![0.0; self.means[0].len()],
+                Err(e) => return Err(Error::new(ErrorKind::InvalidArgument, e.to_string())),
+            };
+            Context::new(1, vector.iter().map(|&v| v as f32).collect())
+        };
+        prompts.iter().map(one).collect()
+    }
+
+    fn evaluations(&self, _branches: usize, steps: usize) -> usize {
+        steps
+    }
+
+    fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
+        let done = batch.steps.start;
+        Ok(Box::new(Run {
+            mixture: self,
+            batch,
+            done,
+        }))
+    }
+
+    fn encode(&self, frame: &Frame) -> Result<Posterior> {
+        let mean = Latent::new([3, frame.height(), frame.width()], frame.rgb().to_vec())?;
+        Ok(Posterior {
+            log_variance: mean.clone(),
+            mean,
+        })
+    }
+
+    fn decode(&self, latents: &[Latent]) -> Result<Vec<Frame>> {
+        let one = |latent: &Latent| {
+            let [_, h, w] = latent.shape();
+            Frame::new(w, h, latent.data()[..3 * h * w].to_vec())
+        };
+        latents.iter().map(one).collect()
+    }
+}
+
+struct Run {
+    mixture: Arc<Mixture>,
+    batch: Batch,
+    done: usize,
+}
+
+impl Denoising for Run {
+    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
+        let prediction_type = self.batch.schedule.prediction_type;
+        if let Some(step @ Step { alpha, .. }) = self.batch.schedule.steps.get(self.done) {
+            let weights = latentblend::ddim(step, prediction_type);
+            for branch in &mut self.batch.branches {
+                let wide = |data: &[f32]| data.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+                let x = wide(branch.latent.data());
+                let told = self
+                    .mixture
+                    .epsilon(&x, *alpha, &wide(branch.positive.data()));
+                let empty = self
+                    .mixture
+                    .epsilon(&x, *alpha, &wide(branch.negative.data()));
+                let guided = told
+                    .iter()
+                    .zip(&empty)
+                    .map(|(p, n)| n + branch.guidance * (p - n));
+                let next = x.iter().zip(guided);
+                let next = next.map(|(x, e)| (weights.latent * x + weights.prediction * e) as f32);
+                branch.latent = Latent::new(branch.latent.shape(), next.collect())?;
+            }
+        }
+        self.done += 1;
+        let finished = self.done >= self.batch.steps.end;
+        Ok(finished.then(|| {
+            self.batch
+                .branches
+                .iter()
+                .map(|b| b.latent.clone())
+                .collect()
+        }))
+    }
+}

@@ -1,0 +1,64 @@
+//! What several tests need: recorded data, small models, and a denoiser with a closed form.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "shared by test files that use a part each"
+)]
+
+pub mod golden;
+pub mod mixture;
+pub mod scripted;
+
+use golden::Recorded;
+use latentblend::{BlendOptions, Call, Frame, Keyframe, Latent, Model, Preset};
+use std::sync::{Arc, Mutex};
+
+/// A tiny checkpoint of random weights: "base", "v" or "inpainting".
+pub fn tiny(name: &str) -> Model {
+    Model::load(golden::path("tiny").join(name), &Call::new()).unwrap()
+}
+
+/// One recorded (channels, height, width) as a latent.
+pub fn latent(recorded: &Recorded) -> Latent {
+    let shape: [usize; 3] = recorded.shape.as_slice().try_into().unwrap();
+    Latent::new(shape, recorded.f32()).unwrap()
+}
+
+/// A short transition between two prompts.
+pub fn short() -> ([Keyframe; 2], BlendOptions) {
+    let keyframes = [
+        Keyframe::new("a lighthouse at night", 420).negative("rain"),
+        Keyframe::new("a quiet lake", 69731932),
+    ];
+    let options = BlendOptions {
+        size: Some([64, 48]),
+        preset: Preset::Lowest,
+        ..BlendOptions::default()
+    };
+    (keyframes, options)
+}
+
+/// Whether two frames are the same to the last bit.
+pub fn same(a: &Frame, b: &Frame) -> bool {
+    a.width() == b.width()
+        && a.height() == b.height()
+        && a.rgb()
+            .iter()
+            .zip(b.rgb())
+            .all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// Collects what a progress callback is told.
+#[derive(Clone, Default)]
+pub struct Reports(pub Arc<Mutex<Vec<latentblend::Progress>>>);
+
+impl Reports {
+    pub fn call(&self) -> Call<'static> {
+        let reports = Arc::clone(&self.0);
+        Call::new().on_progress(move |progress| {
+            reports.lock().unwrap().push(*progress);
+            std::ops::ControlFlow::Continue(())
+        })
+    }
+}
