@@ -107,21 +107,12 @@ impl<'a> Call<'a> {
         let Some(progress) = &self.progress else {
             return Ok(());
         };
-        let fraction = if fraction.is_finite() {
-            fraction.clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         // Non-negative floats order as their bits do, so the highest one can be kept without a lock.
         let before = self.highest.fetch_max(fraction.to_bits(), Ordering::AcqRel);
         let fraction = fraction.max(f64::from_bits(before));
         let units = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        match progress(&Progress {
-            stage,
-            done: units(done),
-            total: units(total),
-            fraction,
-        }) {
+        match progress(&Progress { stage, done: units(done), total: units(total), fraction }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::cancelled()),
         }

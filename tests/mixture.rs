@@ -12,10 +12,7 @@ fn sample(model: &Model, keyframe: Keyframe, size: usize, steps: usize, guidance
     let options = BlendOptions {
         size: Some([size, size]),
         steps: Some(steps),
-        branching: Some(Branching {
-            injections: vec![0],
-            branches: vec![2],
-        }),
+        branching: Some(Branching { injections: vec![0], branches: vec![2] }),
         guidance,
         ..BlendOptions::default()
     };
@@ -36,13 +33,7 @@ fn one_gaussian_ends_where_the_closed_form_says() {
     for steps in [1, 5, 12, 20, 50, 250, 999] {
         for start in 0..3 {
             let noise = latent(&recorded["noise"].row(start));
-            let plain = sample(
-                &model,
-                Keyframe::new("", 0).start(noise.clone()),
-                4,
-                steps,
-                1.0,
-            );
+            let plain = sample(&model, Keyframe::new("", 0).start(noise.clone()), 4, steps, 1.0);
             let told = sample(&model, Keyframe::new("0", 0).start(noise), 4, steps, 7.5);
             for (what, got) in [("final", plain), ("guided7.5", told)] {
                 let wanted = recorded[&format!("{what}.{steps}")].row(start);
@@ -65,23 +56,11 @@ fn more_steps_come_closer_to_the_exact_flow() {
     .model();
     let noise = latent(&recorded["noise"].row(0));
     let error = |steps: usize| {
-        let got = sample(
-            &model,
-            Keyframe::new("", 0).start(noise.clone()),
-            4,
-            steps,
-            1.0,
-        );
-        relative_error(
-            got.data(),
-            &recorded[&format!("limit.{steps}")].row(0).values,
-        )
+        let got = sample(&model, Keyframe::new("", 0).start(noise.clone()), 4, steps, 1.0);
+        relative_error(got.data(), &recorded[&format!("limit.{steps}")].row(0).values)
     };
     let errors = [5, 20, 50, 250].map(error);
-    assert!(
-        errors.windows(2).all(|pair| pair[1] < pair[0] / 2.0),
-        "{errors:?}"
-    );
+    assert!(errors.windows(2).all(|pair| pair[1] < pair[0] / 2.0), "{errors:?}");
 }
 
 #[test]
@@ -97,21 +76,12 @@ fn three_gaussians_end_where_an_f64_loop_does() {
     for steps in [5, 20, 50] {
         for start in 0..4 {
             let noise = latent(&recorded["noise"].row(start));
-            let plain = sample(
-                &model,
-                Keyframe::new("", 0).start(noise.clone()),
-                2,
-                steps,
-                1.0,
-            );
+            let plain = sample(&model, Keyframe::new("", 0).start(noise.clone()), 2, steps, 1.0);
             let told = sample(&model, Keyframe::new("0", 0).start(noise), 2, steps, 4.0);
             for (what, got) in [("final", plain), ("guided4", told)] {
                 let wanted = recorded[&format!("{what}.{steps}")].row(start);
                 let error = relative_error(got.data(), &wanted.values);
-                assert!(
-                    error <= 1e-5,
-                    "{what}, {steps} steps, start {start}: {error:e}"
-                );
+                assert!(error <= 1e-5, "{what}, {steps} steps, start {start}: {error:e}");
             }
         }
     }

@@ -10,19 +10,14 @@ const BOUND: f64 = 2e-6;
 
 fn largest_difference(got: &[f32], wanted: &[f64]) -> f64 {
     assert_eq!(got.len(), wanted.len());
-    got.iter()
-        .zip(wanted)
-        .map(|(&g, w)| (f64::from(g) - w).abs())
-        .fold(0.0, f64::max)
+    got.iter().zip(wanted).map(|(&g, w)| (f64::from(g) - w).abs()).fold(0.0, f64::max)
 }
 
 #[test]
 fn cpu_noise_equals_torch() {
     let mut cases = 0;
     for (name, recorded) in read("noise_cpu") {
-        let Some((seed, count)) = name
-            .strip_prefix("seed")
-            .and_then(|rest| rest.split_once(".n"))
+        let Some((seed, count)) = name.strip_prefix("seed").and_then(|rest| rest.split_once(".n"))
         else {
             continue;
         };
@@ -41,9 +36,8 @@ fn cpu_noise_equals_torch() {
 fn cuda_noise_equals_the_algorithm() {
     let mut cases = 0;
     for (name, recorded) in read("noise_cuda") {
-        let Some((seed, draw)) = name
-            .strip_prefix("seed")
-            .and_then(|rest| rest.split_once(".call"))
+        let Some((seed, draw)) =
+            name.strip_prefix("seed").and_then(|rest| rest.split_once(".call"))
         else {
             continue;
         };
@@ -76,12 +70,8 @@ fn cuda_noise_equals_what_cards_printed() {
             continue;
         }
         let seed = entry["seed"].as_u64().unwrap();
-        let wanted: Vec<f64> = entry["values"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|v| v.as_f64().unwrap())
-            .collect();
+        let wanted: Vec<f64> =
+            entry["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
         let start = entry["start"].as_u64().unwrap_or(0) as usize;
         let got = &cuda_normals(seed, 0, start + wanted.len())[start..];
         let difference = largest_difference(got, &wanted);

@@ -20,10 +20,7 @@ fn session(model: &Model, change: impl FnOnce(&mut BlendOptions)) -> Session {
 
 fn reference(model: &Model) -> Vec<Frame> {
     let session = session(model, |_| {});
-    TIMES
-        .iter()
-        .map(|&t| session.render(t, &Call::new()).unwrap())
-        .collect()
+    TIMES.iter().map(|&t| session.render(t, &Call::new()).unwrap()).collect()
 }
 
 fn assert_same(got: &Frame, wanted: &Frame, what: &str) {
@@ -36,45 +33,29 @@ fn a_frame_is_the_same_in_any_order_and_after_prepare() {
     let wanted = reference(&model);
     let backwards = session(&model, |_| {});
     for (t, wanted) in TIMES.iter().zip(&wanted).rev() {
-        assert_same(
-            &backwards.render(*t, &Call::new()).unwrap(),
-            wanted,
-            "backwards",
-        );
+        assert_same(&backwards.render(*t, &Call::new()).unwrap(), wanted, "backwards");
     }
     let prepared = session(&model, |_| {});
     prepared.prepare(&Call::new()).unwrap();
     for (t, wanted) in TIMES.iter().zip(&wanted) {
-        assert_same(
-            &prepared.render(*t, &Call::new()).unwrap(),
-            wanted,
-            "prepared",
-        );
+        assert_same(&prepared.render(*t, &Call::new()).unwrap(), wanted, "prepared");
         assert_same(&prepared.render(*t, &Call::new()).unwrap(), wanted, "again");
     }
     prepared.purge();
     assert_eq!(prepared.cached_bytes(), 0);
-    assert_same(
-        &prepared.render(0.61, &Call::new()).unwrap(),
-        &wanted[4],
-        "after purge",
-    );
+    assert_same(&prepared.render(0.61, &Call::new()).unwrap(), &wanted[4], "after purge");
 }
 
 #[test]
 fn a_frame_is_the_same_alone_and_in_a_batch() {
     let model = tiny("base");
     let wanted = reference(&model);
-    let together = session(&model, |_| {})
-        .render_many(&TIMES, &Call::new())
-        .unwrap();
+    let together = session(&model, |_| {}).render_many(&TIMES, &Call::new()).unwrap();
     assert_eq!(together.len(), TIMES.len());
     for (got, wanted) in together.iter().zip(&wanted) {
         assert_same(got, wanted, "in a batch");
     }
-    let twice = session(&model, |_| {})
-        .render_many(&[0.5, 0.5], &Call::new())
-        .unwrap();
+    let twice = session(&model, |_| {}).render_many(&[0.5, 0.5], &Call::new()).unwrap();
     assert!(twice.iter().all(|frame| same(frame, &wanted[3])));
 }
 
@@ -87,16 +68,8 @@ fn a_frame_is_the_same_whatever_the_cache() {
         let session = session(&model, |options| options.cache_bytes = limit);
         session.prepare(&Call::new()).unwrap();
         for (t, wanted) in TIMES.iter().zip(&wanted) {
-            assert_same(
-                &session.render(*t, &Call::new()).unwrap(),
-                wanted,
-                "limited",
-            );
-            assert!(
-                session.cached_bytes() <= limit,
-                "{} bytes",
-                session.cached_bytes()
-            );
+            assert_same(&session.render(*t, &Call::new()).unwrap(), wanted, "limited");
+            assert!(session.cached_bytes() <= limit, "{} bytes", session.cached_bytes());
         }
     }
 }
@@ -129,19 +102,13 @@ fn a_frame_is_the_same_whatever_the_number_of_threads() {
     let session = session(&model, |_| {});
     let latents = session.latents(&[0.3, 0.7], &Call::new()).unwrap();
     let decode = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| model.engine().decode(&latents).unwrap())
     };
     let one = decode(1);
     for threads in [2, 3, 8] {
         let many = decode(threads);
-        assert!(
-            one.iter().zip(&many).all(|(a, b)| same(a, b)),
-            "{threads} threads"
-        );
+        assert!(one.iter().zip(&many).all(|(a, b)| same(a, b)), "{threads} threads");
     }
 }
 
@@ -163,9 +130,7 @@ fn alone(model: &Model, keyframe: &Keyframe, options: &BlendOptions) -> Frame {
     let ids = [&keyframe.prompt, &keyframe.negative_prompt].map(|p| model.tokenize(p).unwrap().0);
     let contexts = model.engine().encode_prompts(&[&ids[0], &ids[1]]).unwrap();
     let [positive, negative]: [_; 2] = contexts.try_into().unwrap();
-    let schedule = model
-        .schedule(options.preset.steps(), SchedulePolicy::Model)
-        .unwrap();
+    let schedule = model.schedule(options.preset.steps(), SchedulePolicy::Model).unwrap();
     let [width, height] = options.size.unwrap();
     let branch = Branch {
         latent: noise(NoiseKind::Cuda, keyframe.seed, [4, height / 8, width / 8]).unwrap(),
@@ -175,11 +140,7 @@ fn alone(model: &Model, keyframe: &Keyframe, options: &BlendOptions) -> Frame {
         extra: None,
     };
     let steps = 0..schedule.steps.len();
-    let batch = Batch {
-        branches: vec![branch],
-        schedule: Arc::new(schedule),
-        steps,
-    };
+    let batch = Batch { branches: vec![branch], schedule: Arc::new(schedule), steps };
     let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
     let latents = loop {
         if let Some(latents) = run.advance().unwrap() {
@@ -208,11 +169,7 @@ fn segments_share_their_keyframe() {
     ] {
         // Rounded to the grid of t, 1.8 and 0.8 are the same place.
         let frame = chain.render(t, &Call::new()).unwrap();
-        assert_same(
-            &frame,
-            &session.render(at, &Call::new()).unwrap(),
-            "a shared keyframe",
-        );
+        assert_same(&frame, &session.render(at, &Call::new()).unwrap(), "a shared keyframe");
     }
     // A leaf per place: the keyframe in the middle is not doubled.
     assert_eq!(chain.leaves().len(), 2 * left.leaves().len() - 1);
@@ -227,17 +184,10 @@ fn a_prepared_frame_costs_the_last_block_only() {
     assert_eq!(session.evaluations(&[0.123]).unwrap(), 3);
     // Only what frames start from is kept: the last level's parents.
     let level = &session.plan().levels()[session.plan().levels().len() - 2];
-    assert_eq!(
-        session.cached_bytes(),
-        level.fractions.len() * 4 * 6 * 8 * 4
-    );
+    assert_eq!(session.cached_bytes(), level.fractions.len() * 4 * 6 * 8 * 4);
     let before = session.render(0.123, &Call::new()).unwrap();
     assert_eq!(session.evaluations(&[0.123]).unwrap(), 0);
-    assert_same(
-        &session.render(0.123, &Call::new()).unwrap(),
-        &before,
-        "from the cache",
-    );
+    assert_same(&session.render(0.123, &Call::new()).unwrap(), &before, "from the cache");
 }
 
 #[test]
@@ -246,17 +196,8 @@ fn progress_never_falls_and_ends_at_one() {
     let session = session(&model, |_| {});
     let check = |reports: &Reports, last: Stage| {
         let reports = reports.0.lock().unwrap();
-        assert!(
-            reports
-                .windows(2)
-                .all(|pair| pair[0].fraction <= pair[1].fraction),
-            "{reports:?}"
-        );
-        assert!(
-            reports
-                .iter()
-                .all(|r| r.done <= r.total && (0.0..=1.0).contains(&r.fraction))
-        );
+        assert!(reports.windows(2).all(|pair| pair[0].fraction <= pair[1].fraction), "{reports:?}");
+        assert!(reports.iter().all(|r| r.done <= r.total && (0.0..=1.0).contains(&r.fraction)));
         assert_eq!(reports.last().unwrap().stage, last, "{reports:?}");
         assert_eq!(reports.last().unwrap().fraction, 1.0, "{reports:?}");
     };
@@ -264,9 +205,7 @@ fn progress_never_falls_and_ends_at_one() {
     session.prepare(&reports.call()).unwrap();
     check(&reports, Stage::Denoise);
     let reports = Reports::default();
-    session
-        .render_many(&[0.1, 0.2, 0.3], &reports.call())
-        .unwrap();
+    session.render_many(&[0.1, 0.2, 0.3], &reports.call()).unwrap();
     check(&reports, Stage::Decode);
     let reports = Reports::default();
     Model::load(common::golden::path("tiny/base"), &reports.call()).unwrap();
@@ -279,9 +218,7 @@ fn cancel_takes_effect_at_every_stage_and_leaves_the_session_usable() {
     let wanted = reference(&model);
     // How many reports a whole call makes says where it can be cut.
     let reports = Reports::default();
-    session(&model, |_| {})
-        .render(0.61, &reports.call())
-        .unwrap();
+    session(&model, |_| {}).render(0.61, &reports.call()).unwrap();
     let stages: Vec<Stage> = reports.0.lock().unwrap().iter().map(|r| r.stage).collect();
     for stage in [Stage::Text, Stage::Denoise, Stage::Decode] {
         assert!(stages.contains(&stage), "{stages:?}");
@@ -297,11 +234,7 @@ fn cancel_takes_effect_at_every_stage_and_leaves_the_session_usable() {
                     return ControlFlow::Continue(());
                 }
                 token.request();
-                if by_callback {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
+                if by_callback { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             // A waiting caller looks every 20 ms, so a very short call may be through before.
             match session.render(0.61, &call) {
@@ -309,11 +242,7 @@ fn cancel_takes_effect_at_every_stage_and_leaves_the_session_usable() {
                 Ok(frame) => assert_same(&frame, &wanted[4], "not cancelled"),
             }
         }
-        assert_same(
-            &session.render(0.61, &Call::new()).unwrap(),
-            &wanted[4],
-            "after a cancel",
-        );
+        assert_same(&session.render(0.61, &Call::new()).unwrap(), &wanted[4], "after a cancel");
     }
 }
 
@@ -324,14 +253,8 @@ fn cancel_before_the_start_does_nothing() {
     let token = Cancel::new();
     token.request();
     let call = Call::new().cancel(&token);
-    assert_eq!(
-        session.render(0.5, &call).unwrap_err().kind(),
-        ErrorKind::Cancelled
-    );
-    assert_eq!(
-        session.prepare(&call).unwrap_err().kind(),
-        ErrorKind::Cancelled
-    );
+    assert_eq!(session.render(0.5, &call).unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(session.prepare(&call).unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(session.cached_bytes(), 0);
     let load = Model::load(common::golden::path("tiny/base"), &call);
     assert_eq!(load.map(|_| ()).unwrap_err().kind(), ErrorKind::Cancelled);
@@ -347,20 +270,12 @@ fn a_cancelled_prepare_goes_on_where_it_was() {
     let wanted = whole.render(0.4, &Call::new()).unwrap();
     let cut = session(&model, slow);
     let call = Call::new().on_progress(|progress| {
-        if progress.fraction > 0.6 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if progress.fraction > 0.6 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(cut.prepare(&call).unwrap_err().kind(), ErrorKind::Cancelled);
     assert!(cut.cached_bytes() > 0, "nothing of the work was kept");
     cut.prepare(&Call::new()).unwrap();
-    assert_same(
-        &cut.render(0.4, &Call::new()).unwrap(),
-        &wanted,
-        "after a cut prepare",
-    );
+    assert_same(&cut.render(0.4, &Call::new()).unwrap(), &wanted, "after a cut prepare");
 }
 
 #[test]
@@ -379,16 +294,9 @@ fn a_render_overtakes_a_prepare() {
         });
         std::thread::sleep(std::time::Duration::from_millis(100));
         let frame = session.render(0.5, &Call::new()).unwrap();
-        assert!(
-            !finished.load(std::sync::atomic::Ordering::SeqCst),
-            "prepare was through before"
-        );
+        assert!(!finished.load(std::sync::atomic::Ordering::SeqCst), "prepare was through before");
         prepare.join().unwrap().unwrap();
-        assert_same(
-            &session.render(0.5, &Call::new()).unwrap(),
-            &frame,
-            "after prepare",
-        );
+        assert_same(&session.render(0.5, &Call::new()).unwrap(), &frame, "after prepare");
     });
 }
 
@@ -399,48 +307,19 @@ fn bad_options_are_refused_with_the_value_and_what_was_wanted() {
     let message = |change: &dyn Fn(&mut BlendOptions)| {
         let mut options = options.clone();
         change(&mut options);
-        let error = Session::new(&model, &keyframes, &options)
-            .map(|_| ())
-            .unwrap_err();
+        let error = Session::new(&model, &keyframes, &options).map(|_| ()).unwrap_err();
         (error.kind(), error.message().to_owned())
     };
     let invalid = |text: &str| (ErrorKind::InvalidArgument, text.to_owned());
-    assert_eq!(
-        message(&|o| o.size = Some([500, 64])),
-        invalid("width 500 is not a multiple of 8")
-    );
-    assert_eq!(
-        message(&|o| o.size = Some([64, 0])),
-        invalid("height 0 is not a multiple of 8")
-    );
-    assert_eq!(
-        message(&|o| o.size = Some([1 << 40, 64])).0,
-        ErrorKind::OutOfMemory
-    );
-    assert_eq!(
-        message(&|o| o.steps = Some(1000)),
-        invalid("1000 steps: wanted 1 to 999")
-    );
-    assert_eq!(
-        message(&|o| o.depth = 1.0),
-        invalid("depth 1: wanted 0 to below 1")
-    );
-    assert_eq!(
-        message(&|o| o.depth = f64::NAN),
-        invalid("depth NaN: wanted 0 to below 1")
-    );
-    assert_eq!(
-        message(&|o| o.guidance = -1.0),
-        invalid("guidance scale -1: wanted 0 to 100")
-    );
-    assert_eq!(
-        message(&|o| o.guidance = f64::INFINITY).0,
-        ErrorKind::InvalidArgument
-    );
-    assert_eq!(
-        message(&|o| o.guidance_mid_damper = 0.0).0,
-        ErrorKind::InvalidArgument
-    );
+    assert_eq!(message(&|o| o.size = Some([500, 64])), invalid("width 500 is not a multiple of 8"));
+    assert_eq!(message(&|o| o.size = Some([64, 0])), invalid("height 0 is not a multiple of 8"));
+    assert_eq!(message(&|o| o.size = Some([1 << 40, 64])).0, ErrorKind::OutOfMemory);
+    assert_eq!(message(&|o| o.steps = Some(1000)), invalid("1000 steps: wanted 1 to 999"));
+    assert_eq!(message(&|o| o.depth = 1.0), invalid("depth 1: wanted 0 to below 1"));
+    assert_eq!(message(&|o| o.depth = f64::NAN), invalid("depth NaN: wanted 0 to below 1"));
+    assert_eq!(message(&|o| o.guidance = -1.0), invalid("guidance scale -1: wanted 0 to 100"));
+    assert_eq!(message(&|o| o.guidance = f64::INFINITY).0, ErrorKind::InvalidArgument);
+    assert_eq!(message(&|o| o.guidance_mid_damper = 0.0).0, ErrorKind::InvalidArgument);
     let none = Session::new(&model, &[], &options).map(|_| ()).unwrap_err();
     assert_eq!(none.message(), "0 keyframes: wanted 1 to 10000");
     let session = Session::new(&model, &keyframes, &options).unwrap();

@@ -27,10 +27,7 @@ fn stable_diffusion_2(spacing: Spacing) -> DiffusionConfig {
 #[test]
 fn schedules_equal_diffusers() {
     let recorded = read("schedules");
-    for (name, spacing) in [
-        ("leading", Spacing::Leading),
-        ("trailing", Spacing::Trailing),
-    ] {
+    for (name, spacing) in [("leading", Spacing::Leading), ("trailing", Spacing::Trailing)] {
         let config = stable_diffusion_2(spacing);
         let mut cases = 0;
         for (key, timesteps) in &recorded {
@@ -46,14 +43,8 @@ fn schedules_equal_diffusers() {
             let got: Vec<f64> = steps.iter().map(|s| s.timestep as f64).collect();
             assert_eq!(got, timesteps.values, "{key}");
             for (what, got) in [
-                (
-                    "a_t",
-                    steps.iter().map(|s| s.alpha as f32).collect::<Vec<f32>>(),
-                ),
-                (
-                    "a_prev",
-                    steps.iter().map(|s| s.alpha_next as f32).collect(),
-                ),
+                ("a_t", steps.iter().map(|s| s.alpha as f32).collect::<Vec<f32>>()),
+                ("a_prev", steps.iter().map(|s| s.alpha_next as f32).collect()),
             ] {
                 let wanted = &recorded[&format!("{name}.{count}.{what}")].values;
                 for (got, wanted) in got.iter().zip(wanted) {
@@ -72,16 +63,9 @@ fn schedules_equal_diffusers() {
 fn a_run_has_exactly_the_steps_that_were_asked_for() {
     let config = stable_diffusion_2(Spacing::Leading);
     for count in 1..=999 {
-        let steps = Schedule::new(&config, count, SchedulePolicy::Model)
-            .unwrap()
-            .steps;
+        let steps = Schedule::new(&config, count, SchedulePolicy::Model).unwrap().steps;
         assert_eq!(steps.len(), count);
-        assert!(
-            steps
-                .windows(2)
-                .all(|pair| pair[0].alpha_next == pair[1].alpha),
-            "{count}"
-        );
+        assert!(steps.windows(2).all(|pair| pair[0].alpha_next == pair[1].alpha), "{count}");
     }
     for count in [0, 1000] {
         let error = Schedule::new(&config, count, SchedulePolicy::Model).unwrap_err();
@@ -138,11 +122,7 @@ fn twenty_guided_steps_equal_diffusers() {
         let contexts = &recorded["context"];
         for case in ["g4", "g7.5", "odd"] {
             let noise = &recorded[&format!("{case}.noise")];
-            let noise = if noise.shape.len() == 4 {
-                noise.row(0)
-            } else {
-                noise.clone()
-            };
+            let noise = if noise.shape.len() == 4 { noise.row(0) } else { noise.clone() };
             let branch = Branch {
                 latent: latent(&noise),
                 positive: context(contexts, 1),
@@ -159,17 +139,10 @@ fn twenty_guided_steps_equal_diffusers() {
 fn trailing_steps_without_guidance_equal_diffusers() {
     let recorded = read("ddim_trailing");
     let model = tiny("base");
-    let config = DiffusionConfig {
-        spacing: Spacing::Trailing,
-        ..model.info().diffusion.clone()
-    };
+    let config = DiffusionConfig { spacing: Spacing::Trailing, ..model.info().diffusion.clone() };
     for count in [4, 3, 1] {
         let noise = &recorded[&format!("n{count}.noise")];
-        let noise = if noise.shape.len() == 4 {
-            noise.row(0)
-        } else {
-            noise.clone()
-        };
+        let noise = if noise.shape.len() == 4 { noise.row(0) } else { noise.clone() };
         let prompt = context(&recorded["context"], 0);
         let branch = Branch {
             latent: latent(&noise),
@@ -192,11 +165,7 @@ fn inpainting_steps_equal_diffusers() {
     let (model, recorded) = (tiny("inpainting"), read("ddim_inpainting"));
     let squeeze = |name: &str| {
         let tensor = &recorded[name];
-        if tensor.shape.len() == 4 {
-            tensor.row(0)
-        } else {
-            tensor.clone()
-        }
+        if tensor.shape.len() == 4 { tensor.row(0) } else { tensor.clone() }
     };
     let (mask, masked) = (squeeze("mask_latent"), squeeze("masked_latents"));
     let [_, h, w]: [usize; 3] = masked.shape.as_slice().try_into().unwrap();

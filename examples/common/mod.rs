@@ -38,10 +38,7 @@ pub(crate) type Result<T> = std::result::Result<T, OutputError>;
 
 impl OutputError {
     pub(crate) fn new(path: &Path, reason: impl fmt::Display) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            reason: reason.to_string(),
-        }
+        Self { path: path.to_path_buf(), reason: reason.to_string() }
     }
 }
 

@@ -71,9 +71,7 @@ impl Movie {
             )));
         }
         if !(1.0..=240.0).contains(&fps) {
-            return Err(fail(format!(
-                "cannot make a movie of {fps} frames per second (1 to 240)"
-            )));
+            return Err(fail(format!("cannot make a movie of {fps} frames per second (1 to 240)")));
         }
 
         let yuv = Yuv420::for_rgb(width, height);
@@ -175,9 +173,7 @@ impl Movie {
         if sample.is_empty() {
             return Err(fail("the H.264 encoder left it out".into()));
         }
-        self.spool
-            .write_all(&sample)
-            .map_err(|e| OutputError::new(&self.part, e))?;
+        self.spool.write_all(&sample).map_err(|e| OutputError::new(&self.part, e))?;
         if key {
             self.keys.push(number as u32);
         }
@@ -188,10 +184,7 @@ impl Movie {
     /// Writes the index in front of the frames and gives the file its name.
     pub(crate) fn finish(mut self) -> Result<()> {
         if self.sizes.is_empty() {
-            return Err(OutputError::new(
-                &self.path,
-                "a movie needs at least one frame",
-            ));
+            return Err(OutputError::new(&self.path, "a movie needs at least one frame"));
         }
         let head = mp4::head(&Track {
             width: self.yuv.width as u16,
@@ -226,11 +219,8 @@ impl Drop for Movie {
 }
 
 fn encoder(settings: EncoderConfig, qp: u8) -> std::result::Result<Encoder, String> {
-    Encoder::with_api_config(
-        OpenH264API::from_source(),
-        settings.qp(QpRange::new(qp, qp)),
-    )
-    .map_err(|e| format!("the H.264 encoder does not start: {e}"))
+    Encoder::with_api_config(OpenH264API::from_source(), settings.qp(QpRange::new(qp, qp)))
+        .map_err(|e| format!("the H.264 encoder does not start: {e}"))
 }
 
 /// The units of one encoded frame, without the start codes between them.

@@ -28,10 +28,7 @@ const COLOURS: [u16; 3] = [1, 13, 1];
 /// The frames' bytes must follow at once, in order. `None` when there is no frame, or when the file
 /// would pass 4 GiB, which these 32-bit offsets cannot address.
 pub(super) fn head(track: &Track<'_>) -> Option<Vec<u8>> {
-    let ftyp = boxed(
-        b"ftyp",
-        &[b"isom", &0x200_u32.to_be_bytes(), b"isomiso2avc1mp41"],
-    );
+    let ftyp = boxed(b"ftyp", &[b"isom", &0x200_u32.to_be_bytes(), b"isomiso2avc1mp41"]);
     let data: u64 = track.sizes.iter().map(|&n| u64::from(n)).sum();
     // The offsets' values do not change the index's size: measure it with zeros.
     let start = ftyp.len() + moov(track, 0)?.len() + 8;
@@ -99,10 +96,7 @@ fn moov(track: &Track<'_>, data_start: u32) -> Option<Vec<u8>> {
         ],
     );
     // 0x55c4 is the language "und", undetermined.
-    let mdhd = boxed(
-        b"mdhd",
-        &[&zero[..12], &timescale, &duration, &[0x55, 0xc4, 0, 0]],
-    );
+    let mdhd = boxed(b"mdhd", &[&zero[..12], &timescale, &duration, &[0x55, 0xc4, 0, 0]]);
     let hdlr = boxed(b"hdlr", &[&zero[..8], b"vide", &zero[..12], b"video\0"]);
     let vmhd = boxed(b"vmhd", &[&words(&[1]), &zero[..8]]);
     let in_this_file = boxed(b"url ", &[&words(&[1])]);
@@ -125,22 +119,14 @@ fn sample_tables(track: &Track<'_>, frames: u32, data_start: u32) -> Option<Vec<
     let keys: Vec<u32> = track.keys.iter().map(|frame| frame + 1).collect();
     let stss = boxed(b"stss", &[&words(&[0, chunks]), &words(&keys)]);
     let ends = track.keys.iter().skip(1).chain([&frames]);
-    let lengths: Vec<u32> = track
-        .keys
-        .iter()
-        .zip(ends)
-        .map(|(key, end)| end - key)
-        .collect();
+    let lengths: Vec<u32> = track.keys.iter().zip(ends).map(|(key, end)| end - key).collect();
     let mut runs: Vec<[u32; 3]> = Vec::new();
     for (number, &length) in (1..).zip(&lengths) {
         if runs.last().is_none_or(|run| run[1] != length) {
             runs.push([number, length, 1]);
         }
     }
-    let stsc = boxed(
-        b"stsc",
-        &[&words(&[0, runs.len() as u32]), &words(runs.as_flattened())],
-    );
+    let stsc = boxed(b"stsc", &[&words(&[0, runs.len() as u32]), &words(runs.as_flattened())]);
     let stsz = boxed(b"stsz", &[&words(&[0, 0, frames]), &words(track.sizes)]);
 
     let mut at = data_start;
@@ -203,8 +189,5 @@ fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 fn words(values: &[u32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_be_bytes())
-        .collect()
+    values.iter().flat_map(|value| value.to_be_bytes()).collect()
 }

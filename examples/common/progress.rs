@@ -25,11 +25,8 @@ impl ProgressBar {
     /// Begins a stage of `total` steps.
     pub(crate) fn new(stage: &str, total: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let target = if terminal {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
+        let target =
+            if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = indicatif::ProgressBar::with_draw_target(Some(total), target);
         let template = "{prefix:12} [{bar:30}] {pos}/{len}  {elapsed} spent{left}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -48,12 +45,7 @@ impl ProgressBar {
             bar.enable_steady_tick(Duration::from_millis(500));
         }
         let lines = (!terminal).then(Instant::now);
-        Self {
-            bar,
-            stage: stage.to_owned(),
-            lines,
-            finished: false,
-        }
+        Self { bar, stage: stage.to_owned(), lines, finished: false }
     }
 
     /// Says that `done` steps are done by now.
@@ -92,10 +84,7 @@ impl ProgressBar {
         let (done, total) = (self.bar.position(), self.total());
         let percent = (100 * done).checked_div(total).unwrap_or(100);
         let spent = HumanDuration(self.bar.elapsed());
-        to_stderr(&format!(
-            "{}: {done}/{total} ({percent} %), {spent} spent{tail}",
-            self.stage
-        ));
+        to_stderr(&format!("{}: {done}/{total} ({percent} %), {spent} spent{tail}", self.stage));
         self.lines = Some(Instant::now());
     }
 }

@@ -75,19 +75,14 @@ pub(crate) fn evenly(count: usize, wanted: usize) -> Vec<usize> {
     match (count.min(wanted), count) {
         (0, _) => Vec::new(),
         (1, _) => vec![0],
-        (n, count) => (0..n)
-            .map(|i| (i * (count - 1) + (n - 1) / 2) / (n - 1))
-            .collect(),
+        (n, count) => (0..n).map(|i| (i * (count - 1) + (n - 1) / 2) / (n - 1)).collect(),
     }
 }
 
 /// Times with two decimals, or as many more as tell them apart, at most four.
 fn labels(frames: &[(f64, &[u8])]) -> Vec<String> {
     let with = |decimals: usize| -> Vec<String> {
-        frames
-            .iter()
-            .map(|(t, _)| format!("{:.decimals$}", t + 0.0))
-            .collect()
+        frames.iter().map(|(t, _)| format!("{:.decimals$}", t + 0.0)).collect()
     };
     (2..4)
         .map(with)
@@ -99,20 +94,13 @@ fn labels(frames: &[(f64, &[u8])]) -> Vec<String> {
 fn linear_table() -> [f32; 256] {
     std::array::from_fn(|value| {
         let v = value as f32 / 255.0;
-        if v <= 0.04045 {
-            v / 12.92
-        } else {
-            ((v + 0.055) / 1.055).powf(2.4)
-        }
+        if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
     })
 }
 
 fn to_srgb(light: f32) -> u8 {
-    let v = if light <= 0.003_130_8 {
-        12.92 * light
-    } else {
-        1.055 * light.powf(1.0 / 2.4) - 0.055
-    };
+    let v =
+        if light <= 0.003_130_8 { 12.92 * light } else { 1.055 * light.powf(1.0 / 2.4) - 0.055 };
     (255.0 * v + 0.5) as u8
 }
 
@@ -143,9 +131,7 @@ fn cover(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
     let span = |i: usize| {
         let (a, b) = (i as f64 * step, ((i + 1) as f64 * step).min(from as f64));
         let share = move |x: usize| (((x + 1) as f64).min(b) - (x as f64).max(a)) / (b - a);
-        (a as usize..b.ceil() as usize)
-            .map(move |x| (x, share(x) as f32))
-            .collect()
+        (a as usize..b.ceil() as usize).map(move |x| (x, share(x) as f32)).collect()
     };
     (0..to).map(span).collect()
 }
@@ -153,10 +139,7 @@ fn cover(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
 fn enlarge(rgb: &[u8], width: usize, times: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(rgb.len() * times * times);
     for row in rgb.chunks_exact(3 * width) {
-        let wide: Vec<u8> = row
-            .chunks_exact(3)
-            .flat_map(|pixel| pixel.repeat(times))
-            .collect();
+        let wide: Vec<u8> = row.chunks_exact(3).flat_map(|pixel| pixel.repeat(times)).collect();
         (0..times).for_each(|_| out.extend(&wide));
     }
     out
@@ -167,39 +150,17 @@ const GLYPH_H: usize = 7;
 
 /// The digits 0 to 9 and the dot: one row per number, the leftmost pixel in bit 4.
 const GLYPHS: [[u8; GLYPH_H]; 11] = [
-    [
-        0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110,
-    ],
-    [
-        0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110,
-    ],
-    [
-        0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111,
-    ],
-    [
-        0b01110, 0b10001, 0b00001, 0b00110, 0b00001, 0b10001, 0b01110,
-    ],
-    [
-        0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010,
-    ],
-    [
-        0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110,
-    ],
-    [
-        0b00110, 0b01000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110,
-    ],
-    [
-        0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000,
-    ],
-    [
-        0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110,
-    ],
-    [
-        0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00010, 0b01100,
-    ],
-    [
-        0b00000, 0b00000, 0b00000, 0b00000, 0b00000, 0b01100, 0b01100,
-    ],
+    [0b01110, 0b10001, 0b10011, 0b10101, 0b11001, 0b10001, 0b01110],
+    [0b00100, 0b01100, 0b00100, 0b00100, 0b00100, 0b00100, 0b01110],
+    [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111],
+    [0b01110, 0b10001, 0b00001, 0b00110, 0b00001, 0b10001, 0b01110],
+    [0b00010, 0b00110, 0b01010, 0b10010, 0b11111, 0b00010, 0b00010],
+    [0b11111, 0b10000, 0b11110, 0b00001, 0b00001, 0b10001, 0b01110],
+    [0b00110, 0b01000, 0b10000, 0b11110, 0b10001, 0b10001, 0b01110],
+    [0b11111, 0b00001, 0b00010, 0b00100, 0b01000, 0b01000, 0b01000],
+    [0b01110, 0b10001, 0b10001, 0b01110, 0b10001, 0b10001, 0b01110],
+    [0b01110, 0b10001, 0b10001, 0b01111, 0b00001, 0b00010, 0b01100],
+    [0b00000, 0b00000, 0b00000, 0b00000, 0b00000, 0b01100, 0b01100],
 ];
 
 /// Draws digits and dots, `ink` pixels per dot of the font; leaves gaps for anything else.

@@ -18,11 +18,7 @@ const KG: f64 = 1.0 - KR - KB;
 const Y_SCALE: f64 = 219.0 / 255.0;
 const C_SCALE: f64 = 224.0 / 255.0;
 
-const Y: [i32; 3] = [
-    fixed(KR * Y_SCALE),
-    fixed(KG * Y_SCALE),
-    fixed(KB * Y_SCALE),
-];
+const Y: [i32; 3] = [fixed(KR * Y_SCALE), fixed(KG * Y_SCALE), fixed(KB * Y_SCALE)];
 const HALF: i32 = fixed(0.5 * C_SCALE);
 const CB_R: i32 = fixed(-0.5 * KR / (1.0 - KB) * C_SCALE);
 const CR_B: i32 = fixed(-0.5 * KB / (1.0 - KR) * C_SCALE);
@@ -57,11 +53,7 @@ impl Yuv420 {
     pub(super) fn fill(&mut self, rgb: &[u8], width: usize, height: usize) {
         let pixel = |x: usize, y: usize| {
             let at = 3 * (y.min(height - 1) * width + x.min(width - 1));
-            [
-                i32::from(rgb[at]),
-                i32::from(rgb[at + 1]),
-                i32::from(rgb[at + 2]),
-            ]
+            [i32::from(rgb[at]), i32::from(rgb[at + 1]), i32::from(rgb[at + 2])]
         };
 
         for (y, row) in self.y.chunks_exact_mut(self.width).enumerate() {
@@ -71,20 +63,14 @@ impl Yuv420 {
         }
 
         let half = self.width / 2;
-        let chroma = self
-            .u
-            .chunks_exact_mut(half)
-            .zip(self.v.chunks_exact_mut(half));
+        let chroma = self.u.chunks_exact_mut(half).zip(self.v.chunks_exact_mut(half));
         for (cy, (us, vs)) in chroma.enumerate() {
             for (cx, (u, v)) in us.iter_mut().zip(vs).enumerate() {
                 let (x, y) = (2 * cx, 2 * cy);
                 let mut sum = [0; 3];
                 for row in [y, y + 1] {
-                    let (left, mid, right) = (
-                        pixel(x.saturating_sub(1), row),
-                        pixel(x, row),
-                        pixel(x + 1, row),
-                    );
+                    let (left, mid, right) =
+                        (pixel(x.saturating_sub(1), row), pixel(x, row), pixel(x + 1, row));
                     for c in 0..3 {
                         sum[c] += left[c] + 2 * mid[c] + right[c];
                     }

@@ -13,6 +13,7 @@
 //! bounded scratch buffer (scores of an attention are never held whole).
 
 mod host;
+mod matrix;
 mod reference;
 
 pub use host::HostTensor;
@@ -62,11 +63,7 @@ pub struct ConvSpec {
 impl ConvSpec {
     /// Stride 1 and `padding` zeros on every side.
     pub fn same(padding: usize) -> Self {
-        ConvSpec {
-            stride: 1,
-            before: padding,
-            after: padding,
-        }
+        ConvSpec { stride: 1, before: padding, after: padding }
     }
 }
 
@@ -91,19 +88,13 @@ impl<T> Copy for Sources<'_, T> {}
 
 impl<'a, T> From<&'a T> for Sources<'a, T> {
     fn from(first: &'a T) -> Self {
-        Sources {
-            first,
-            second: None,
-        }
+        Sources { first, second: None }
     }
 }
 
 impl<'a, T> From<(&'a T, &'a T)> for Sources<'a, T> {
     fn from((first, second): (&'a T, &'a T)) -> Self {
-        Sources {
-            first,
-            second: Some(second),
-        }
+        Sources { first, second: Some(second) }
     }
 }
 

@@ -1,13 +1,16 @@
 //! In: packed weights and activations as candle tensors, f32. Out: activations. The definition of
 //! every operation, in plain lines; sums that decide a normalisation are taken in f64.
 //!
-//! Each sample is computed by products of its own: candle's f32 product changes its last bits with
-//! the number of rows, so a product over the whole batch would let samples see each other.
+//! Each sample is computed by products of its own: an f32 product changes its last bits with the
+//! number of rows, so a product over the whole batch would let samples see each other.
 
+use super::matrix::{Matrix, multiply};
 use super::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Sources};
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Device, Storage, Tensor};
+use parking_lot::RwLockReadGuard;
 use rayon::prelude::*;
+use std::ops::{Deref, Range};
 
 /// The most values a scratch buffer holds: unrolled pixels of a convolution, scores of an attention.
 const SCRATCH: usize = 1 << 23;
@@ -17,9 +20,7 @@ const SHARE: usize = 1 << 14;
 
 /// `values` in runs of `length`, for as many threads as it is worth.
 fn runs(values: &mut [f32], length: usize) -> impl IndexedParallelIterator<Item = &mut [f32]> {
-    values
-        .par_chunks_mut(length.max(1))
-        .with_min_len(SHARE / length.max(1) + 1)
+    values.par_chunks_mut(length.max(1)).with_min_len(SHARE / length.max(1) + 1)
 }
 
 /// The backend that defines what is right: candle on the CPU, f32.
@@ -28,15 +29,21 @@ pub struct Reference;
 
 /// A convolution: `weight` is (kernel height x kernel width x in, out).
 pub struct Conv {
-    weight: Tensor,
-    bias: Option<Vec<f32>>,
+    weight: Packed,
     kernel: [usize; 2],
     spec: ConvSpec,
 }
 
 /// A linear layer: `weight` is (in, out).
 pub struct Linear {
-    weight: Tensor,
+    weight: Packed,
+}
+
+/// (inputs, outputs) and a bias for each output.
+struct Packed {
+    values: Vec<f32>,
+    inputs: usize,
+    outputs: usize,
     bias: Option<Vec<f32>>,
 }
 
@@ -47,16 +54,32 @@ pub struct Norm {
     spec: NormSpec,
 }
 
-/// Runs `read` on the values of `x`, which all tensors of this backend hold contiguously.
-fn with_values<R>(x: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+/// The values of a tensor, for reading.
+struct Values<'a> {
+    storage: RwLockReadGuard<'a, Storage>,
+    range: Range<usize>,
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            // `values` hands out no other.
+            _ => &[],
+        }
+    }
+}
+
+/// The values of `x`, which all tensors of this backend hold contiguously.
+fn values(x: &Tensor) -> Result<Values<'_>> {
     let (storage, layout) = x.storage_and_layout();
     match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
-            Ok(read(&values[start..end]))
+        (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) => {
+            Ok(Values { storage, range: start..end })
         }
-        _ => Err(Error::internal(
-            "a reference tensor is not contiguous f32 in host memory",
-        )),
+        _ => Err(Error::internal("a reference tensor is not contiguous f32 in host memory")),
     }
 }
 
@@ -80,42 +103,43 @@ fn activate(activation: Activation, x: f32) -> f32 {
     }
 }
 
-/// rows x weight + bias, through `activation`, plus `add`, appended to `out`.
+/// activation(`rows` x weight + bias), appended to `out`.
 fn product(
-    rows: Tensor,
-    weight: &Tensor,
-    bias: Option<&[f32]>,
+    rows: &[f32],
+    weight: &Packed,
     activation: Activation,
     out: &mut Vec<f32>,
 ) -> Result<()> {
-    let result = rows.matmul(weight)?;
-    let channels = weight.dim(1)?;
-    with_values(&result, |values| {
-        let start = out.len();
-        out.extend_from_slice(values);
-        runs(&mut out[start..], channels).for_each(|row| {
-            if let Some(bias) = bias {
-                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-            }
-            if activation != Activation::Identity {
-                row.iter_mut().for_each(|y| *y = activate(activation, *y));
-            }
-        });
-    })
+    let Packed { values, inputs, outputs, bias } = weight;
+    let start = out.len();
+    out.resize(start + rows.len() / inputs * outputs, 0.0);
+    let out = &mut out[start..];
+    multiply(Matrix::rows(rows, *inputs), Matrix::rows(values, *outputs), out)?;
+    runs(out, *outputs).for_each(|row| {
+        if let Some(bias) = bias {
+            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        }
+        if activation != Activation::Identity {
+            row.iter_mut().for_each(|y| *y = activate(activation, *y));
+        }
+    });
+    Ok(())
 }
 
 /// Adds the second operand of an epilogue to `out`, whose channels are the last axis.
 fn epilogue(add: Add<'_, Tensor>, channels: usize, out: &mut [f32]) -> Result<()> {
     match add {
-        Add::Nothing => Ok(()),
-        Add::Residual(x) => with_values(x, |values| {
-            out.iter_mut().zip(values).for_each(|(y, v)| *y += v)
-        }),
-        Add::Channels(x) => with_values(x, |values| {
+        Add::Nothing => {}
+        Add::Residual(x) => {
+            out.iter_mut().zip(&*values(x)?).for_each(|(y, v)| *y += v);
+        }
+        Add::Channels(x) => {
+            let values = &*values(x)?;
             runs(out, channels)
                 .for_each(|row| row.iter_mut().zip(values).for_each(|(y, v)| *y += v));
-        }),
+        }
     }
+    Ok(())
 }
 
 /// The channels of two sources side by side.
@@ -129,7 +153,7 @@ fn join(x: Sources<'_, Tensor>) -> Result<Tensor> {
 /// activation(norm(x))
 fn normalized(x: &Tensor, norm: &Norm, activation: Activation) -> Result<Tensor> {
     let [n, h, w, c] = dims(x)?;
-    let mut out = with_values(x, <[f32]>::to_vec)?;
+    let mut out = values(x)?.to_vec();
     let finish = |y: f32, mean: f64, scale: f64, channel: usize| {
         let y = ((f64::from(y) - mean) * scale) as f32;
         activate(activation, y * norm.scale[channel] + norm.shift[channel])
@@ -181,28 +205,26 @@ fn unroll(
     sample: &[f32],
     [h, w, c]: [usize; 3],
     conv: &Conv,
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     out_width: usize,
 ) -> Vec<f32> {
     let [kh, kw] = conv.kernel;
     let length = kh * kw * c;
     let mut unrolled = vec![0.0; rows.len() * out_width * length];
-    runs(&mut unrolled, length)
-        .enumerate()
-        .for_each(|(index, patch)| {
-            let (row, column) = (rows.start + index / out_width, index % out_width);
-            for (tap, pixel) in patch.chunks_mut(c).enumerate() {
-                let y = (row * conv.spec.stride + tap / kw).checked_sub(conv.spec.before);
-                let x = (column * conv.spec.stride + tap % kw).checked_sub(conv.spec.before);
-                if let (Some(y), Some(x)) = (y, x)
-                    && y < h
-                    && x < w
-                {
-                    let start = (y * w + x) * c;
-                    pixel.copy_from_slice(&sample[start..start + c]);
-                }
+    runs(&mut unrolled, length).enumerate().for_each(|(index, patch)| {
+        let (row, column) = (rows.start + index / out_width, index % out_width);
+        for (tap, pixel) in patch.chunks_mut(c).enumerate() {
+            let y = (row * conv.spec.stride + tap / kw).checked_sub(conv.spec.before);
+            let x = (column * conv.spec.stride + tap % kw).checked_sub(conv.spec.before);
+            if let (Some(y), Some(x)) = (y, x)
+                && y < h
+                && x < w
+            {
+                let start = (y * w + x) * c;
+                pixel.copy_from_slice(&sample[start..start + c]);
             }
-        });
+        }
+    });
     unrolled
 }
 
@@ -210,67 +232,51 @@ fn unroll(
 fn convolve(x: &Tensor, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
     let [n, h, w, c] = dims(x)?;
     let [kh, kw] = conv.kernel;
-    let ConvSpec {
-        stride,
-        before,
-        after,
-    } = conv.spec;
+    let ConvSpec { stride, before, after } = conv.spec;
     let out_height = (h + before + after - kh) / stride + 1;
     let out_width = (w + before + after - kw) / stride + 1;
-    let (length, channels) = conv.weight.dims2()?;
-    let block = (SCRATCH / (out_width * length).max(1)).max(1);
+    let channels = conv.weight.outputs;
+    let block = (SCRATCH / (out_width * conv.weight.inputs).max(1)).max(1);
     let mut out = Vec::with_capacity(n * out_height * out_width * channels);
-    for index in 0..n {
+    for sample in values(x)?.chunks(h * w * c) {
         for start in (0..out_height).step_by(block) {
             let rows = start..(start + block).min(out_height);
-            let pixels = rows.len() * out_width;
-            let unrolled = with_values(x, |values| {
-                let sample = &values[index * h * w * c..(index + 1) * h * w * c];
-                unroll(sample, [h, w, c], conv, rows, out_width)
-            })?;
-            let unrolled = tensor((pixels, length), unrolled)?;
-            product(
-                unrolled,
-                &conv.weight,
-                conv.bias.as_deref(),
-                Activation::Identity,
-                &mut out,
-            )?;
+            let unrolled = unroll(sample, [h, w, c], conv, rows, out_width);
+            product(&unrolled, &conv.weight, Activation::Identity, &mut out)?;
         }
     }
     epilogue(add, channels, &mut out)?;
     tensor((n, out_height, out_width, channels), out)
 }
 
-/// softmax(q k^T / sqrt(c / heads)) v for one sample: q (tokens, c), k and v (other tokens, c).
-fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
-    let (tokens, c) = q.dims2()?;
-    let others = k.dim(0)?;
-    let width = c / heads;
-    let scale = 1.0 / (width as f64).sqrt();
+/// softmax(q k^T / sqrt(width)) v for one head of one sample, a block of queries at a time. Writes the
+/// head's columns of `out`, whose rows are `channels` long.
+fn attend(
+    [q, k, v]: [Matrix<'_>; 3],
+    causal: bool,
+    out: &mut [f32],
+    channels: usize,
+) -> Result<()> {
+    let (tokens, others, width) = (q.rows, k.rows, q.columns);
+    let scale = 1.0 / (width as f32).sqrt();
     let block = (SCRATCH / others.max(1)).clamp(1, tokens);
-    let mut parts = Vec::with_capacity(heads);
-    for head in 0..heads {
-        let q = (q.narrow(1, head * width, width)?.contiguous()? * scale)?;
-        let k = k.narrow(1, head * width, width)?.t()?.contiguous()?;
-        let v = v.narrow(1, head * width, width)?.contiguous()?;
-        let mut out = Vec::with_capacity(tokens * width);
-        for start in (0..tokens).step_by(block) {
-            let rows = block.min(tokens - start);
-            let scores = q.narrow(0, start, rows)?.contiguous()?.matmul(&k)?;
-            let mut scores = with_values(&scores, <[f32]>::to_vec)?;
-            runs(&mut scores, others)
-                .enumerate()
-                .for_each(|(row, scores)| {
-                    let seen = if causal { start + row + 1 } else { others };
-                    softmax(scores, seen);
-                });
-            let values = tensor((rows, others), scores)?.matmul(&v)?;
-            with_values(&values, |values| out.extend_from_slice(values))?;
+    let mut mixed = vec![0.0; block * width];
+    for start in (0..tokens).step_by(block) {
+        let rows = block.min(tokens - start);
+        let mut scores = vec![0.0; rows * others];
+        multiply(q.block(start, rows), k.transposed(), &mut scores)?;
+        runs(&mut scores, others).enumerate().for_each(|(row, scores)| {
+            scores.iter_mut().for_each(|s| *s *= scale);
+            softmax(scores, if causal { start + row + 1 } else { others });
+        });
+        let mixed = &mut mixed[..rows * width];
+        multiply(Matrix::rows(&scores, others), v, mixed)?;
+        let places = out.chunks_mut(channels).skip(start);
+        for (place, values) in places.zip(mixed.chunks(width)) {
+            place[..width].copy_from_slice(values);
         }
-        parts.push(tensor((tokens, width), out)?);
     }
-    Ok(Tensor::cat(&parts, 1)?.contiguous()?)
+    Ok(())
 }
 
 /// Turns the first `seen` scores into weights that sum to 1, and the others into 0.
@@ -290,37 +296,34 @@ impl Backend for Reference {
     type Norm = Norm;
 
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
-        let [out, input, kh, kw]: [usize; 4] = weight
+        let [outputs, input, kh, kw]: [usize; 4] = weight
             .shape()
             .try_into()
             .map_err(|_| Error::internal("a convolution's weight has not four axes"))?;
-        let weight = tensor((out, input, kh, kw), weight.into_data())?
-            .permute((2, 3, 1, 0))?
-            .reshape((kh * kw * input, out))?
-            .contiguous()?;
-        Ok(Conv {
-            weight,
+        let values = tensor((outputs, input, kh, kw), weight.into_data())?;
+        let values = values.permute((2, 3, 1, 0))?.contiguous()?;
+        let weight = Packed {
+            values: self::values(&values)?.to_vec(),
+            inputs: kh * kw * input,
+            outputs,
             bias: bias.map(HostTensor::into_data),
-            kernel: [kh, kw],
-            spec,
-        })
+        };
+        Ok(Conv { weight, kernel: [kh, kw], spec })
     }
 
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
-        let shape = weight.shape().to_vec();
-        let weight = tensor(shape, weight.into_data())?.t()?.contiguous()?;
-        Ok(Linear {
-            weight,
-            bias: bias.map(HostTensor::into_data),
-        })
+        let [outputs, inputs]: [usize; 2] = weight
+            .shape()
+            .try_into()
+            .map_err(|_| Error::internal("a linear layer's weight has not two axes"))?;
+        let values = tensor((outputs, inputs), weight.into_data())?.t()?.contiguous()?;
+        let values = self::values(&values)?.to_vec();
+        let bias = bias.map(HostTensor::into_data);
+        Ok(Linear { weight: Packed { values, inputs, outputs, bias } })
     }
 
     fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Norm> {
-        Ok(Norm {
-            scale: scale.into_data(),
-            shift: shift.into_data(),
-            spec,
-        })
+        Ok(Norm { scale: scale.into_data(), shift: shift.into_data(), spec })
     }
 
     fn upload(&self, host: &HostTensor) -> Result<Tensor> {
@@ -328,7 +331,7 @@ impl Backend for Reference {
     }
 
     fn download(&self, x: &Tensor) -> Result<HostTensor> {
-        HostTensor::new(x.dims(), with_values(x, <[f32]>::to_vec)?)
+        HostTensor::new(x.dims(), values(x)?.to_vec())
     }
 
     fn shape(&self, x: &Tensor) -> [usize; 4] {
@@ -366,21 +369,15 @@ impl Backend for Reference {
         conv: &Conv,
     ) -> Result<Tensor> {
         let [n, h, w, c] = dims(x)?;
-        let enlarged = with_values(x, |values| {
-            let mut out = vec![0.0; n * height * width * c];
-            runs(&mut out, c).enumerate().for_each(|(index, pixel)| {
-                let (column, row) = (index % width, index / width % height);
-                let sample = index / (width * height);
-                let source = (sample * h + row * h / height) * w + column * w / width;
-                pixel.copy_from_slice(&values[source * c..(source + 1) * c]);
-            });
-            out
-        })?;
-        convolve(
-            &tensor((n, height, width, c), enlarged)?,
-            conv,
-            Add::Nothing,
-        )
+        let mut out = vec![0.0; n * height * width * c];
+        let values = &*values(x)?;
+        runs(&mut out, c).enumerate().for_each(|(index, pixel)| {
+            let (column, row) = (index % width, index / width % height);
+            let sample = index / (width * height);
+            let source = (sample * h + row * h / height) * w + column * w / width;
+            pixel.copy_from_slice(&values[source * c..(source + 1) * c]);
+        });
+        convolve(&tensor((n, height, width, c), out)?, conv, Add::Nothing)
     }
 
     fn normalize(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
@@ -395,17 +392,10 @@ impl Backend for Reference {
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
         let [n, h, w, c] = dims(x)?;
-        let channels = linear.weight.dim(1)?;
+        let channels = linear.weight.outputs;
         let mut out = Vec::with_capacity(n * h * w * channels);
-        for sample in 0..n {
-            let rows = x.narrow(0, sample, 1)?.reshape((h * w, c))?;
-            product(
-                rows,
-                &linear.weight,
-                linear.bias.as_deref(),
-                activation,
-                &mut out,
-            )?;
+        for sample in values(x)?.chunks(h * w * c) {
+            product(sample, &linear.weight, activation, &mut out)?;
         }
         epilogue(add, channels, &mut out)?;
         tensor((n, h, w, channels), out)
@@ -426,31 +416,27 @@ impl Backend for Reference {
         let both = self.norm_dense(x, norm, linear, Activation::Identity)?;
         let [n, h, w, c] = dims(&both)?;
         let half = c / 2;
-        let gated = with_values(&both, |values| {
-            let mut out = vec![0.0; n * h * w * half];
-            runs(&mut out, half)
-                .zip(values.par_chunks(c))
-                .for_each(|(out, row)| {
-                    let (value, gate) = row.split_at(half);
-                    for ((y, &a), &b) in out.iter_mut().zip(value).zip(gate) {
-                        *y = a * activate(Activation::Gelu, b);
-                    }
-                });
-            out
-        })?;
-        tensor((n, h, w, half), gated)
+        let mut out = vec![0.0; n * h * w * half];
+        runs(&mut out, half).zip(values(&both)?.par_chunks(c)).for_each(|(out, row)| {
+            let (value, gate) = row.split_at(half);
+            for ((y, &a), &b) in out.iter_mut().zip(value).zip(gate) {
+                *y = a * activate(Activation::Gelu, b);
+            }
+        });
+        tensor((n, h, w, half), out)
     }
 
     fn self_attention(&self, qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
         let [n, h, w, c3] = dims(qkv)?;
-        let c = c3 / 3;
-        let mut samples = Vec::with_capacity(n);
-        for sample in 0..n {
-            let qkv = qkv.narrow(0, sample, 1)?.reshape((h * w, c3))?;
-            let [q, k, v] = [0, c, 2 * c].map(|start| qkv.narrow(1, start, c));
-            samples.push(attend(&q?, &k?, &v?, heads, causal)?);
+        let (c, width) = (c3 / 3, c3 / 3 / heads);
+        let mut out = vec![0.0; n * h * w * c];
+        for (qkv, out) in values(qkv)?.chunks(h * w * c3).zip(out.chunks_mut(h * w * c)) {
+            for start in (0..c).step_by(width) {
+                let part = |index: usize| Matrix::columns(qkv, c3, index * c + start, width);
+                attend([part(0), part(1), part(2)], causal, &mut out[start..], c)?;
+            }
         }
-        Ok(Tensor::cat(&samples, 0)?.reshape((n, h, w, c))?)
+        tensor((n, h, w, c), out)
     }
 
     fn cross_attention(
@@ -461,15 +447,21 @@ impl Backend for Reference {
         heads: usize,
     ) -> Result<Tensor> {
         let [n, h, w, c] = dims(q)?;
-        let [_, _, tokens, _] = dims(keys_values)?;
-        let mut samples = Vec::with_capacity(n);
-        for (sample, &row) in rows.iter().enumerate() {
-            let q = q.narrow(0, sample, 1)?.reshape((h * w, c))?;
-            let kv = keys_values.narrow(0, row, 1)?.reshape((tokens, 2 * c))?;
-            let (k, v) = (kv.narrow(1, 0, c)?, kv.narrow(1, c, c)?);
-            samples.push(attend(&q, &k, &v, heads, false)?);
+        let [_, _, tokens, c2] = dims(keys_values)?;
+        let width = c / heads;
+        let mut out = vec![0.0; n * h * w * c];
+        let (q, all) = (values(q)?, values(keys_values)?);
+        let samples = q.chunks(h * w * c).zip(out.chunks_mut(h * w * c));
+        for ((q, out), &row) in samples.zip(rows) {
+            let both = &all[row * tokens * c2..(row + 1) * tokens * c2];
+            for start in (0..c).step_by(width) {
+                let q = Matrix::columns(q, c, start, width);
+                let k = Matrix::columns(both, c2, start, width);
+                let v = Matrix::columns(both, c2, c + start, width);
+                attend([q, k, v], false, &mut out[start..], c)?;
+            }
         }
-        Ok(Tensor::cat(&samples, 0)?.reshape((n, h, w, c))?)
+        tensor((n, h, w, c), out)
     }
 
     fn combine(&self, terms: &[(&Tensor, &[f32])]) -> Result<Tensor> {
@@ -479,14 +471,11 @@ impl Backend for Reference {
         let [n, h, w, c] = dims(first)?;
         let mut out = vec![0.0; n * h * w * c];
         for (x, weights) in terms {
-            with_values(x, |values| {
-                let samples = out.chunks_mut(h * w * c).zip(values.chunks(h * w * c));
-                for ((out, values), weight) in samples.zip(*weights) {
-                    out.iter_mut()
-                        .zip(values)
-                        .for_each(|(y, v)| *y += weight * v);
-                }
-            })?;
+            let values = values(x)?;
+            let samples = out.chunks_mut(h * w * c).zip(values.chunks(h * w * c));
+            for ((out, values), weight) in samples.zip(*weights) {
+                out.iter_mut().zip(values).for_each(|(y, v)| *y += weight * v);
+            }
         }
         tensor((n, h, w, c), out)
     }

@@ -68,12 +68,7 @@ impl Drop for Claim<'_> {
 
 impl Cache {
     pub(crate) fn new(limit: usize, leaf_level: usize) -> Self {
-        Cache {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            limit,
-            leaf_level,
-        }
+        Cache { state: Mutex::default(), changed: Condvar::new(), limit, leaf_level }
     }
 
     /// Adds to `found` what of `wanted` is there, and says what to do about the rest. An urgent caller
@@ -116,11 +111,7 @@ impl Cache {
             Priority::Urgent => state.urgent.extend(&missing),
             Priority::Patient => state.patient.extend(&missing),
         }
-        Lookup::Make(Claim {
-            cache: self,
-            priority,
-            nodes: missing,
-        })
+        Lookup::Make(Claim { cache: self, priority, nodes: missing })
     }
 
     /// Sleeps until something changed, at most 20 ms.
@@ -132,9 +123,7 @@ impl Cache {
     /// Which of `nodes` are not there; touches nothing.
     pub(crate) fn missing(&self, nodes: impl Iterator<Item = Node>) -> Vec<Node> {
         let state = self.state.lock();
-        nodes
-            .filter(|node| !state.entries.contains_key(node))
-            .collect()
+        nodes.filter(|node| !state.entries.contains_key(node)).collect()
     }
 
     /// Keeps latents, and lets go of the least needed until the limit is met.
@@ -144,10 +133,7 @@ impl Cache {
         for (node, latent) in made {
             state.clock += 1;
             state.bytes += latent.bytes();
-            let entry = Entry {
-                latent,
-                used: state.clock,
-            };
+            let entry = Entry { latent, used: state.clock };
             if let Some(before) = state.entries.insert(node, entry) {
                 state.bytes -= before.latent.bytes();
             }

@@ -35,24 +35,16 @@ pub fn slerp(p: &Latent, q: &Latent, fraction: f64) -> Result<Latent> {
         return Ok(q.clone());
     }
     let dot = |a: &[f32], b: &[f32]| -> f64 {
-        a.iter()
-            .zip(b)
-            .map(|(&a, &b)| f64::from(a) * f64::from(b))
-            .sum()
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
     };
     let (p_data, q_data) = (p.data(), q.data());
     let norms = dot(p_data, p_data).sqrt() * dot(q_data, q_data).sqrt();
     let (from, to) = if norms > 0.0 {
         // Kept from the poles, where the sine in the denominator vanishes.
         const EDGE: f64 = 1e-7;
-        let angle = (dot(p_data, q_data) / norms)
-            .clamp(-1.0 + EDGE, 1.0 - EDGE)
-            .acos();
+        let angle = (dot(p_data, q_data) / norms).clamp(-1.0 + EDGE, 1.0 - EDGE).acos();
         let sine = angle.sin();
-        (
-            (angle * (1.0 - fraction)).sin() / sine,
-            (angle * fraction).sin() / sine,
-        )
+        ((angle * (1.0 - fraction)).sin() / sine, (angle * fraction).sin() / sine)
     } else {
         (1.0 - fraction, fraction)
     };
@@ -69,9 +61,7 @@ pub fn mix_contexts(
     fraction: f64,
 ) -> Result<Context> {
     if p.tokens() != q.tokens() || p.width() != q.width() {
-        return Err(Error::invalid(
-            "conditionings of different shapes cannot be mixed",
-        ));
+        return Err(Error::invalid("conditionings of different shapes cannot be mixed"));
     }
     if fraction == 0.0 || p == q {
         return Ok(p.clone());
@@ -122,10 +112,7 @@ mod tests {
         let q = Latent::new([1, 1, 2], vec![0.0, 1.0]).unwrap();
         let half = slerp(&p, &q, 0.5).unwrap();
         let root = std::f32::consts::FRAC_1_SQRT_2;
-        assert!(
-            half.data().iter().all(|v| (v - root).abs() < 1e-7),
-            "{half:?}"
-        );
+        assert!(half.data().iter().all(|v| (v - root).abs() < 1e-7), "{half:?}");
     }
 
     #[test]

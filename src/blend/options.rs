@@ -23,11 +23,7 @@ pub struct Keyframe {
 impl Keyframe {
     /// A keyframe without negative prompt.
     pub fn new(prompt: impl Into<String>, seed: u64) -> Self {
-        Keyframe {
-            prompt: prompt.into(),
-            seed,
-            ..Keyframe::default()
-        }
+        Keyframe { prompt: prompt.into(), seed, ..Keyframe::default() }
     }
 
     /// The same with a start latent in place of the seed's noise.
@@ -127,24 +123,13 @@ impl Recipe {
             if value.is_finite() && (low..=high).contains(&value) {
                 Ok(())
             } else {
-                Err(Error::invalid(format!(
-                    "{name} {value}: wanted {low} to {high}"
-                )))
+                Err(Error::invalid(format!("{name} {value}: wanted {low} to {high}")))
             }
         };
         within("guidance scale", options.guidance, 0.0, 100.0)?;
-        within(
-            "guidance mid damper",
-            options.guidance_mid_damper,
-            f64::MIN_POSITIVE,
-            1.0,
-        )?;
+        within("guidance mid damper", options.guidance_mid_damper, f64::MIN_POSITIVE, 1.0)?;
         let compat = options.look == Look::Compat2022;
-        let policy = if compat {
-            SchedulePolicy::Compat2022
-        } else {
-            SchedulePolicy::Model
-        };
+        let policy = if compat { SchedulePolicy::Compat2022 } else { SchedulePolicy::Model };
         let steps = options.steps.unwrap_or(options.preset.steps());
         let schedule = Schedule::new(&model.diffusion, steps, policy)?;
         let branching = match &options.branching {
@@ -164,21 +149,9 @@ impl Recipe {
             plan,
             schedule: Arc::new(schedule),
             guidance: if unguided { 1.0 } else { options.guidance },
-            damper: if unguided {
-                1.0
-            } else {
-                options.guidance_mid_damper
-            },
-            damping: if compat {
-                GuidanceDamping::Compat2022
-            } else {
-                GuidanceDamping::TowardsOne
-            },
-            embedding_mix: if compat {
-                EmbeddingMix::Linear
-            } else {
-                EmbeddingMix::NormPreserving
-            },
+            damper: if unguided { 1.0 } else { options.guidance_mid_damper },
+            damping: if compat { GuidanceDamping::Compat2022 } else { GuidanceDamping::TowardsOne },
+            embedding_mix: if compat { EmbeddingMix::Linear } else { EmbeddingMix::NormPreserving },
             noise: options.noise,
             cache_bytes: options.cache_bytes,
         })
@@ -208,9 +181,5 @@ fn latent_shape([width, height]: [usize; 2], model: &ModelInfo) -> Result<[usize
             ));
         }
     }
-    Ok([
-        model.latent_channels,
-        height / model.factor,
-        width / model.factor,
-    ])
+    Ok([model.latent_channels, height / model.factor, width / model.factor])
 }

@@ -25,13 +25,8 @@ pub enum Preset {
 
 impl Preset {
     /// All presets, from the quickest to the finest.
-    pub const ALL: [Preset; 5] = [
-        Preset::Lowest,
-        Preset::Low,
-        Preset::Medium,
-        Preset::High,
-        Preset::Ultra,
-    ];
+    pub const ALL: [Preset; 5] =
+        [Preset::Lowest, Preset::Low, Preset::Medium, Preset::High, Preset::Ultra];
 
     /// Its name, as users type it.
     pub fn name(self) -> &'static str {
@@ -89,28 +84,17 @@ impl Branching {
     /// `InvalidArgument` for a depth outside 0..1, or for fewer than 2 leaves.
     pub fn automatic(steps: usize, depth: f64, leaves: usize, keep_leaves: bool) -> Result<Self> {
         if !(0.0..1.0).contains(&depth) {
-            return Err(Error::invalid(format!(
-                "depth {depth}: wanted 0 to below 1"
-            )));
+            return Err(Error::invalid(format!("depth {depth}: wanted 0 to below 1")));
         }
         if leaves < 2 {
-            return Err(Error::invalid(format!(
-                "{leaves} leaves: wanted at least 2"
-            )));
+            return Err(Error::invalid(format!("{leaves} leaves: wanted at least 2")));
         }
         let first = (steps as f64 * depth).round_ties_even();
         let last = steps as f64 - DISTANCE as f64;
         let count = (steps / 5).saturating_sub(1);
-        let mut branching = Branching {
-            injections: vec![0],
-            branches: vec![2],
-        };
+        let mut branching = Branching { injections: vec![0], branches: vec![2] };
         for index in 0..count {
-            let share = if count > 1 {
-                index as f64 / (count - 1) as f64
-            } else {
-                0.0
-            };
+            let share = if count > 1 { index as f64 / (count - 1) as f64 } else { 0.0 };
             let injection = (first + (last - first) * share) as usize;
             let before = branching.injections.last().copied().unwrap_or(0);
             if injection >= before + DISTANCE {
@@ -157,15 +141,11 @@ impl Branching {
             )));
         }
         if let Some(late) = self.injections.iter().find(|&&step| step >= steps) {
-            return Err(Error::invalid(format!(
-                "an injection at step {late} of {steps}"
-            )));
+            return Err(Error::invalid(format!("an injection at step {late} of {steps}")));
         }
         const MOST: usize = 100_000;
         if let Some(odd) = self.branches.iter().find(|&&n| !(2..=MOST).contains(&n)) {
-            return Err(Error::invalid(format!(
-                "{odd} branches: wanted 2 to {MOST}"
-            )));
+            return Err(Error::invalid(format!("{odd} branches: wanted 2 to {MOST}")));
         }
         Ok(self)
     }
@@ -205,17 +185,11 @@ impl Plan {
     /// `InvalidArgument` for a branching that does not fit the steps.
     pub fn new(steps: usize, branching: &Branching, compression: f64) -> Result<Self> {
         if !(compression.is_finite() && (0.0..=100.0).contains(&compression)) {
-            return Err(Error::invalid(format!(
-                "mid compression {compression}: wanted 0 to 100"
-            )));
+            return Err(Error::invalid(format!("mid compression {compression}: wanted 0 to 100")));
         }
         let branching = branching.clone().checked(steps)?;
         let ends = branching.injections.iter().skip(1).copied().chain([steps]);
-        let levels = branching
-            .injections
-            .iter()
-            .zip(ends)
-            .zip(&branching.branches);
+        let levels = branching.injections.iter().zip(ends).zip(&branching.branches);
         let levels = levels
             .map(|((&start, end), &count)| Level {
                 steps: start..end,
@@ -237,10 +211,7 @@ impl Plan {
 
     /// Evaluations of one branch in all levels together, the unit of cost.
     pub fn branch_steps(&self) -> usize {
-        self.levels
-            .iter()
-            .map(|level| level.steps.len() * level.fractions.len())
-            .sum()
+        self.levels.iter().map(|level| level.steps.len() * level.fractions.len()).sum()
     }
 }
 
@@ -251,17 +222,9 @@ pub fn parents(fractions: &[f64], fraction: f64) -> Parents {
     match fractions.get(behind) {
         Some(&next) if fractions[left] < fraction => {
             let mix = (fraction - fractions[left]) / (next - fractions[left]);
-            Parents {
-                left,
-                right: behind,
-                mix,
-            }
+            Parents { left, right: behind, mix }
         }
-        _ => Parents {
-            left,
-            right: left,
-            mix: 0.0,
-        },
+        _ => Parents { left, right: left, mix: 0.0 },
     }
 }
 
@@ -272,9 +235,7 @@ pub fn spacing(count: usize, compression: f64) -> Vec<f64> {
         return vec![0.0; count];
     }
     if compression < BENT {
-        return (0..count)
-            .map(|index| index as f64 / (count - 1) as f64)
-            .collect();
+        return (0..count).map(|index| index as f64 / (count - 1) as f64).collect();
     }
     let half = count / 2;
     let left = |index: usize| (1.0 - (1.0 - index as f64 / half as f64).powf(compression)) / 2.0;

@@ -48,10 +48,7 @@ impl Session {
         }
         let recipe = Recipe::new(options, model.info())?;
         let wrong = |keyframe: &&Keyframe| {
-            keyframe
-                .start
-                .as_ref()
-                .is_some_and(|latent| latent.shape() != recipe.shape)
+            keyframe.start.as_ref().is_some_and(|latent| latent.shape() != recipe.shape)
         };
         if let Some(latent) = keyframes.iter().find(wrong).and_then(|k| k.start.as_ref()) {
             return Err(Error::invalid(format!(
@@ -109,9 +106,7 @@ impl Session {
     /// `InvalidArgument` for a t outside the transition, `Cancelled`, and what the device reports.
     pub fn render(&self, t: f64, call: &Call<'_>) -> Result<Frame> {
         let mut frames = self.render_many(&[t], call)?;
-        frames
-            .pop()
-            .ok_or_else(|| Error::internal("no frame came back"))
+        frames.pop().ok_or_else(|| Error::internal("no frame came back"))
     }
 
     /// The frames at each of `times`, denoised together: the same bytes as one by one, only sooner.
@@ -120,10 +115,7 @@ impl Session {
         let wanted = self.placed(times)?;
         let mut meter = tree.meter(call, &wanted, wanted.len());
         let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        let latents = wanted
-            .iter()
-            .map(|(node, _)| Latent::clone(&latents[node]))
-            .collect();
+        let latents = wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect();
         tree.decode(latents, &meter)
     }
 
@@ -133,10 +125,7 @@ impl Session {
         let wanted = self.placed(times)?;
         let mut meter = tree.meter(call, &wanted, 0);
         let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        Ok(wanted
-            .iter()
-            .map(|(node, _)| Latent::clone(&latents[node]))
-            .collect())
+        Ok(wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect())
     }
 
     /// Evaluations of the UNet that the frames at `times` would take now.
@@ -178,21 +167,9 @@ fn leaves(plan: &Plan, keyframes: usize) -> Vec<(f64, Place)> {
     let inner = (0..segments).flat_map(|segment| {
         let last = segment + 1 == segments;
         let count = fractions.len() - usize::from(!last);
-        fractions[..count]
-            .iter()
-            .map(move |&fraction| Place { segment, fraction })
+        fractions[..count].iter().map(move |&fraction| Place { segment, fraction })
     });
-    let alone = Place {
-        segment: 0,
-        fraction: 0.0,
-    };
-    let places: Vec<Place> = if segments == 0 {
-        vec![alone]
-    } else {
-        inner.collect()
-    };
-    places
-        .into_iter()
-        .map(|p| (rounded(p.segment as f64 + p.fraction), p))
-        .collect()
+    let alone = Place { segment: 0, fraction: 0.0 };
+    let places: Vec<Place> = if segments == 0 { vec![alone] } else { inner.collect() };
+    places.into_iter().map(|p| (rounded(p.segment as f64 + p.fraction), p)).collect()
 }

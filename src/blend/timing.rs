@@ -8,15 +8,15 @@ const GRID: f64 = 16_777_216.0;
 
 /// A place in a transition: between keyframes `segment` and `segment + 1`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Place {
+pub(super) struct Place {
     /// The keyframe at or before it.
-    pub segment: usize,
+    pub(super) segment: usize,
     /// 0..1; 1 only at the last keyframe of all.
-    pub fraction: f64,
+    pub(super) fraction: f64,
 }
 
 /// t rounded to the nearest multiple of 2^-24.
-pub fn rounded(t: f64) -> f64 {
+pub(super) fn rounded(t: f64) -> f64 {
     (t * GRID).round_ties_even() / GRID
 }
 
@@ -24,17 +24,14 @@ pub fn rounded(t: f64) -> f64 {
 ///
 /// # Errors
 /// `InvalidArgument` where t is not a number from 0 to keyframes - 1.
-pub fn place(t: f64, keyframes: usize) -> Result<Place> {
+pub(super) fn place(t: f64, keyframes: usize) -> Result<Place> {
     let last = keyframes.saturating_sub(1);
     let rounded = rounded(t);
     if !(0.0..=last as f64).contains(&rounded) {
         return Err(Error::invalid(format!("t {t}: wanted 0 to {last}")));
     }
     let segment = (rounded as usize).min(last.saturating_sub(1));
-    Ok(Place {
-        segment,
-        fraction: rounded - segment as f64,
-    })
+    Ok(Place { segment, fraction: rounded - segment as f64 })
 }
 
 #[cfg(test)]
@@ -43,34 +40,10 @@ mod tests {
 
     #[test]
     fn keyframes_are_whole_numbers() {
-        assert_eq!(
-            place(0.0, 3).unwrap(),
-            Place {
-                segment: 0,
-                fraction: 0.0
-            }
-        );
-        assert_eq!(
-            place(1.0, 3).unwrap(),
-            Place {
-                segment: 1,
-                fraction: 0.0
-            }
-        );
-        assert_eq!(
-            place(2.0, 3).unwrap(),
-            Place {
-                segment: 1,
-                fraction: 1.0
-            }
-        );
-        assert_eq!(
-            place(0.0, 1).unwrap(),
-            Place {
-                segment: 0,
-                fraction: 0.0
-            }
-        );
+        assert_eq!(place(0.0, 3).unwrap(), Place { segment: 0, fraction: 0.0 });
+        assert_eq!(place(1.0, 3).unwrap(), Place { segment: 1, fraction: 0.0 });
+        assert_eq!(place(2.0, 3).unwrap(), Place { segment: 1, fraction: 1.0 });
+        assert_eq!(place(0.0, 1).unwrap(), Place { segment: 0, fraction: 0.0 });
     }
 
     #[test]

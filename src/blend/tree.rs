@@ -72,21 +72,14 @@ impl Meter<'_, '_> {
     }
 
     fn report(&self, stage: Stage, done: usize, total: usize, units: usize) -> Result<()> {
-        self.call
-            .report(stage, done, total, units as f64 / self.total.max(1) as f64)
+        self.call.report(stage, done, total, units as f64 / self.total.max(1) as f64)
     }
 }
 
 impl Tree {
     pub(crate) fn new(model: Model, keyframes: Vec<Keyframe>, recipe: Recipe) -> Self {
         let cache = Cache::new(recipe.cache_bytes, recipe.plan.levels().len());
-        Tree {
-            model,
-            keyframes,
-            recipe,
-            conditioning: Mutex::new(None),
-            cache,
-        }
+        Tree { model, keyframes, recipe, conditioning: Mutex::new(None), cache }
     }
 
     pub(crate) fn recipe(&self) -> &Recipe {
@@ -129,19 +122,13 @@ impl Tree {
         let segments = self.keyframes.len() as u64 - 1;
         let segment = (node.index / per_segment).min(segments.saturating_sub(1));
         let fraction = fractions[(node.index - segment * per_segment) as usize];
-        Place {
-            segment: segment as usize,
-            fraction,
-        }
+        Place { segment: segment as usize, fraction }
     }
 
     /// The frame's branch at `place`.
     pub(crate) fn leaf(&self, place: Place) -> Node {
         let t = place.segment as f64 + place.fraction;
-        Node {
-            level: self.leaf_level(),
-            index: (t * 16_777_216.0).round_ties_even() as u64,
-        }
+        Node { level: self.leaf_level(), index: (t * 16_777_216.0).round_ties_even() as u64 }
     }
 
     /// The branches of level `level - 1` between which a branch of `level` at `place` starts, and the
@@ -150,10 +137,7 @@ impl Tree {
         let fractions = self.fractions(level - 1);
         let parents = parents(fractions, place.fraction);
         let base = place.segment * (fractions.len() - 1);
-        let node = |index: usize| Node {
-            level: level - 1,
-            index: (base + index) as u64,
-        };
+        let node = |index: usize| Node { level: level - 1, index: (base + index) as u64 };
         ([node(parents.left), node(parents.right)], parents.mix)
     }
 
@@ -171,14 +155,9 @@ impl Tree {
             }
             let steps = self.recipe.plan.levels()[level - 1].steps.len();
             total += self.evaluations_of(nodes.len(), steps);
-            let above = nodes
-                .values()
-                .flat_map(|&place| self.start_of(level, place).0);
+            let above = nodes.values().flat_map(|&place| self.start_of(level, place).0);
             let above = self.cache.missing(above);
-            nodes = above
-                .into_iter()
-                .map(|node| (node, self.place_of(node)))
-                .collect();
+            nodes = above.into_iter().map(|node| (node, self.place_of(node))).collect();
         }
         total
     }
@@ -186,9 +165,7 @@ impl Tree {
     fn evaluations_of(&self, branches: usize, steps: usize) -> usize {
         let batches = (0..branches).step_by(BATCH);
         let batches = batches.map(|start| (branches - start).min(BATCH));
-        batches
-            .map(|batch| self.model.engine().evaluations(batch, steps))
-            .sum()
+        batches.map(|batch| self.model.engine().evaluations(batch, steps)).sum()
     }
 
     /// A meter for a call that wants the latents of `wanted`, and `decodes` of them as frames.
@@ -199,11 +176,7 @@ impl Tree {
         decodes: usize,
     ) -> Meter<'a, 'b> {
         let total = self.evaluations(wanted) + decodes * DECODE_COST;
-        Meter {
-            call,
-            done: 0,
-            total,
-        }
+        Meter { call, done: 0, total }
     }
 
     /// Fills the cache with the branches that frames start from.
@@ -246,10 +219,7 @@ impl Tree {
                 .map(|&node| Ok((node, Arc::new(self.start_noise(node)?))))
                 .collect();
         }
-        let placed: Vec<_> = nodes
-            .iter()
-            .map(|&node| (node, self.place_of(node)))
-            .collect();
+        let placed: Vec<_> = nodes.iter().map(|&node| (node, self.place_of(node))).collect();
         let latents = self.finish(&placed, priority, meter)?;
         // Once all of a level is there, nothing starts from the levels above it any more.
         let level = placed[0].0.level;
@@ -282,15 +252,14 @@ impl Tree {
         let places: HashMap<Node, Place> = wanted.iter().copied().collect();
         let nodes: Vec<Node> = wanted.iter().map(|(node, _)| *node).collect();
         let call = meter.call;
-        self.cache
-            .gather(&nodes, priority, &mut || call.poll(), &mut |missing| {
-                let placed: Vec<_> = missing.iter().map(|node| (*node, places[node])).collect();
-                let mut latents = Vec::with_capacity(missing.len());
-                for batch in placed.chunks(BATCH) {
-                    latents.extend(self.run(batch, priority, meter)?);
-                }
-                Ok(latents)
-            })
+        self.cache.gather(&nodes, priority, &mut || call.poll(), &mut |missing| {
+            let placed: Vec<_> = missing.iter().map(|node| (*node, places[node])).collect();
+            let mut latents = Vec::with_capacity(missing.len());
+            for batch in placed.chunks(BATCH) {
+                latents.extend(self.run(batch, priority, meter)?);
+            }
+            Ok(latents)
+        })
     }
 
     /// Runs branches of one level from their parents to the level's last step.
@@ -354,10 +323,7 @@ impl Tree {
                 mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new)
             }
         };
-        Ok((
-            mix(&from.positive, &to.positive)?,
-            mix(&from.negative, &to.negative)?,
-        ))
+        Ok((mix(&from.positive, &to.positive)?, mix(&from.negative, &to.negative)?))
     }
 
     /// The keyframes' conditioning, computed at the first need.
@@ -375,11 +341,8 @@ impl Tree {
         }
         call.report(Stage::Text, 0, prompts.len(), 0.0)?;
         let contexts = self.model.contexts(priority, &prompts, call)?;
-        let contexts: HashMap<&str, Arc<Context>> = prompts
-            .iter()
-            .copied()
-            .zip(contexts.into_iter().map(Arc::new))
-            .collect();
+        let contexts: HashMap<&str, Arc<Context>> =
+            prompts.iter().copied().zip(contexts.into_iter().map(Arc::new)).collect();
         let key = |keyframe: &Keyframe| KeyContext {
             positive: Arc::clone(&contexts[keyframe.prompt.as_str()]),
             negative: Arc::clone(&contexts[keyframe.negative_prompt.as_str()]),

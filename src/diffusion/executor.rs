@@ -119,12 +119,7 @@ impl Executor {
             let mut queue = self.shared.queue.lock();
             let number = queue.next;
             queue.next += 1;
-            queue.jobs.push(Job {
-                number,
-                priority,
-                work,
-                ticket: Arc::clone(&ticket),
-            });
+            queue.jobs.push(Job { number, priority, work, ticket: Arc::clone(&ticket) });
             self.shared.filled.notify_one();
         }
         // Abandons the job on every way out, a callback's panic included.

@@ -66,6 +66,19 @@ impl Model {
         Model::from_source(&Source::Embedded(files), call)
     }
 
+    /// Loads the embedded demo model: small pictures of landscapes, from prompts in the words that its
+    /// card lists (`models/demo/README.md`).
+    #[cfg(feature = "demo")]
+    pub fn demo(call: &Call<'_>) -> Result<Self> {
+        Model::embedded(latentblend_demo::STANDARD, call)
+    }
+
+    /// Loads the embedded demo model for inpainting.
+    #[cfg(feature = "demo-inpainting")]
+    pub fn demo_inpainting(call: &Call<'_>) -> Result<Self> {
+        Model::embedded(latentblend_demo::INPAINTING, call)
+    }
+
     fn from_source(source: &Source, call: &Call<'_>) -> Result<Self> {
         call.poll()?;
         let unet = UnetConfig::read(source)?;
@@ -113,12 +126,7 @@ impl Model {
     }
 
     fn new(engine: Arc<dyn Engine>, tokenizer: Option<Tokenizer>, info: ModelInfo) -> Result<Self> {
-        Ok(Model(Arc::new(Inner {
-            engine,
-            executor: Executor::cpu()?,
-            tokenizer,
-            info,
-        })))
+        Ok(Model(Arc::new(Inner { engine, executor: Executor::cpu()?, tokenizer, info })))
     }
 
     /// What this model is.
@@ -171,10 +179,7 @@ impl Model {
         batch: Batch,
         mut watch: impl FnMut(usize, usize) -> Result<()>,
     ) -> Result<Vec<Latent>> {
-        let evaluations = self
-            .0
-            .engine
-            .evaluations(batch.branches.len(), batch.steps.len());
+        let evaluations = self.0.engine.evaluations(batch.branches.len(), batch.steps.len());
         let engine = Arc::clone(&self.0.engine);
         let mut batch = Some(batch);
         let mut running = None;
@@ -187,9 +192,7 @@ impl Model {
             };
             Ok(running.advance()?.map_or(Turn::More, Turn::Done))
         };
-        self.0
-            .executor
-            .run(priority, work, |done| watch(done, evaluations))
+        self.0.executor.run(priority, work, |done| watch(done, evaluations))
     }
 
     /// The posterior of the latent of a picture.

@@ -58,16 +58,8 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let (high0, low0) = halves(counter[0], 0xD251_1F53);
         let (high1, low1) = halves(counter[2], 0xCD9E_8D57);
-        counter = [
-            high1 ^ counter[1] ^ key[0],
-            low1,
-            high0 ^ counter[3] ^ key[1],
-            low0,
-        ];
-        key = [
-            key[0].wrapping_add(0x9E37_79B9),
-            key[1].wrapping_add(0xBB67_AE85),
-        ];
+        counter = [high1 ^ counter[1] ^ key[0], low1, high0 ^ counter[3] ^ key[1], low0];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     counter
 }
@@ -118,14 +110,9 @@ impl Twister {
         let mut state = [seed; Twister::SIZE];
         for j in 1..Twister::SIZE {
             let before = state[j - 1];
-            state[j] = 1_812_433_253u32
-                .wrapping_mul(before ^ before >> 30)
-                .wrapping_add(j as u32);
+            state[j] = 1_812_433_253u32.wrapping_mul(before ^ before >> 30).wrapping_add(j as u32);
         }
-        Twister {
-            state,
-            next: Twister::SIZE,
-        }
+        Twister { state, next: Twister::SIZE }
     }
 
     fn regenerate(&mut self) {

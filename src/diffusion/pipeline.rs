@@ -36,23 +36,14 @@ impl<B: Backend> Pipeline<B> {
         let mut text_weights = Weights::open(source, "text_encoder", "model", meter)?;
         let mut unet_weights = Weights::open(source, "unet", stem, meter)?;
         let mut vae_weights = Weights::open(source, "vae", stem, meter)?;
-        let mut layers = Layers {
-            backend: &backend,
-            weights: &mut text_weights,
-        };
+        let mut layers = Layers { backend: &backend, weights: &mut text_weights };
         let text = TextEncoder::load(&mut layers, text)?;
         layers.weights = &mut unet_weights;
         let unet = Unet::load(&mut layers, unet)?;
         layers.weights = &mut vae_weights;
         let scaling_factor = vae.scaling_factor;
         let vae = Vae::load(&mut layers, vae)?;
-        Ok(Pipeline {
-            backend,
-            text,
-            unet,
-            vae,
-            scaling_factor,
-        })
+        Ok(Pipeline { backend, text, unet, vae, scaling_factor })
     }
 
     /// Latents as an activation (n, h, w, channels), each value times `scale`.
@@ -70,10 +61,7 @@ impl<B: Backend> Pipeline<B> {
                 values.extend((0..channels).map(channel));
             }
         }
-        self.backend.upload(&HostTensor::new(
-            [latents.len(), height, width, channels],
-            values,
-        )?)
+        self.backend.upload(&HostTensor::new([latents.len(), height, width, channels], values)?)
     }
 
     /// The latents that an activation (n, h, w, channels) holds.
@@ -96,10 +84,7 @@ impl<B: Backend> Engine for Pipeline<B> {
     fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>> {
         let host = self.text.forward(&self.backend, prompts)?;
         let (tokens, width) = (host.shape()[2], host.shape()[3]);
-        host.data()
-            .chunks(tokens * width)
-            .map(|c| Context::new(tokens, c.to_vec()))
-            .collect()
+        host.data().chunks(tokens * width).map(|c| Context::new(tokens, c.to_vec())).collect()
     }
 
     fn evaluations(&self, branches: usize, steps: usize) -> usize {
@@ -113,17 +98,12 @@ impl<B: Backend> Engine for Pipeline<B> {
     fn encode(&self, frame: &Frame) -> Result<Posterior> {
         let values = frame.rgb().iter().map(|&v| v * 2.0 - 1.0).collect();
         let host = HostTensor::new([1, frame.height(), frame.width(), 3], values)?;
-        let moments = self
-            .vae
-            .encode(&self.backend, &self.backend.upload(&host)?)?;
+        let moments = self.vae.encode(&self.backend, &self.backend.upload(&host)?)?;
         let moments = self.download(&moments)?;
         let [channels, height, width] = moments[0].shape();
         let (mean, log_variance) = moments[0].data().split_at(moments[0].data().len() / 2);
         let shape = [channels / 2, height, width];
-        let scaled = mean
-            .iter()
-            .map(|&v| (f64::from(v) * self.scaling_factor) as f32)
-            .collect();
+        let scaled = mean.iter().map(|&v| (f64::from(v) * self.scaling_factor) as f32).collect();
         Ok(Posterior {
             mean: Latent::new(shape, scaled)?,
             log_variance: Latent::new(shape, log_variance.to_vec())?,
@@ -178,12 +158,7 @@ impl<B: Backend> Run<B> {
         for part in branches.chunks(BRANCHES) {
             groups.push(Group::new(&pipeline, part)?);
         }
-        Ok(Run {
-            pipeline,
-            batch,
-            groups,
-            done: 0,
-        })
+        Ok(Run { pipeline, batch, groups, done: 0 })
     }
 }
 
@@ -205,17 +180,11 @@ impl<B: Backend> Group<B> {
             };
             positive.push(add(&branch.positive));
             let guided = branch.guidance != 1.0;
-            negative.push(if guided {
-                add(&branch.negative)
-            } else {
-                positive[row]
-            });
+            negative.push(if guided { add(&branch.negative) } else { positive[row] });
         }
         let (tokens, width) = contexts.first().map_or((0, 0), |c| (c.tokens(), c.width()));
         let mut values = Vec::with_capacity(contexts.len() * tokens * width);
-        contexts
-            .iter()
-            .for_each(|context| values.extend_from_slice(context.data()));
+        contexts.iter().for_each(|context| values.extend_from_slice(context.data()));
         let values = HostTensor::new([contexts.len(), 1, tokens, width], values)?;
         let latents: Vec<&Latent> = branches.iter().map(|branch| &branch.latent).collect();
         let extra: Vec<&Latent> = branches.iter().filter_map(|b| b.extra.as_deref()).collect();
@@ -224,11 +193,7 @@ impl<B: Backend> Group<B> {
         }
         Ok(Group {
             latents: pipeline.upload(&latents, 1.0)?,
-            extra: if extra.is_empty() {
-                None
-            } else {
-                Some(pipeline.upload(&extra, 1.0)?)
-            },
+            extra: if extra.is_empty() { None } else { Some(pipeline.upload(&extra, 1.0)?) },
             guidance: branches.iter().map(|branch| branch.guidance).collect(),
             rows,
             prompts,

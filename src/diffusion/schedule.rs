@@ -54,33 +54,21 @@ impl Schedule {
             SchedulePolicy::Compat2022 => ldm_steps(&shares, count)?,
             SchedulePolicy::Model => model_steps(config, &shares, count)?,
         };
-        Ok(Schedule {
-            steps,
-            prediction_type: config.prediction_type,
-        })
+        Ok(Schedule { steps, prediction_type: config.prediction_type })
     }
 }
 
 /// alpha-bar of every training timestep.
 fn signal_shares(config: &DiffusionConfig) -> Vec<f64> {
     let root = |beta: f64| {
-        if config.square_root_spacing {
-            beta.sqrt()
-        } else {
-            beta
-        }
+        if config.square_root_spacing { beta.sqrt() } else { beta }
     };
     let (start, end) = (root(config.beta_start), root(config.beta_end));
     let mut share = 1.0;
     (0..config.train_steps)
         .map(|index| {
             let beta = start + (end - start) * index as f64 / (config.train_steps - 1) as f64;
-            share *= 1.0
-                - if config.square_root_spacing {
-                    beta * beta
-                } else {
-                    beta
-                };
+            share *= 1.0 - if config.square_root_spacing { beta * beta } else { beta };
             share
         })
         .collect()
@@ -90,11 +78,7 @@ fn signal_shares(config: &DiffusionConfig) -> Vec<f64> {
 fn model_steps(config: &DiffusionConfig, shares: &[f64], count: usize) -> Result<Vec<Step>> {
     let train = config.train_steps;
     let stride = train / count;
-    let last = if config.final_alpha_one {
-        1.0
-    } else {
-        shares[0]
-    };
+    let last = if config.final_alpha_one { 1.0 } else { shares[0] };
     let timestep = |index: usize| match config.spacing {
         Spacing::Leading => (count - 1 - index) * stride + config.steps_offset,
         // Rounded half to even, as numpy does.
@@ -112,14 +96,8 @@ fn model_steps(config: &DiffusionConfig, shares: &[f64], count: usize) -> Result
                     config.steps_offset
                 ))
             })?;
-            let alpha_next = timestep
-                .checked_sub(stride)
-                .map_or(last, |before| shares[before]);
-            Ok(Step {
-                timestep,
-                alpha,
-                alpha_next,
-            })
+            let alpha_next = timestep.checked_sub(stride).map_or(last, |before| shares[before]);
+            Ok(Step { timestep, alpha, alpha_next })
         })
         .collect()
 }
@@ -129,9 +107,7 @@ fn ldm_steps(shares: &[f64], count: usize) -> Result<Vec<Step>> {
     let train = shares.len();
     let stride = match count {
         0 | 1 => {
-            return Err(Error::invalid(format!(
-                "{count} steps: compat 2022 wants at least 2"
-            )));
+            return Err(Error::invalid(format!("{count} steps: compat 2022 wants at least 2")));
         }
         _ => train / (count - 1),
     };

@@ -51,21 +51,14 @@ impl Frame {
 
     /// The pixels as 16-bit RGB: clamped to 0..=1, rounded to the nearest code (half to even).
     pub fn to_rgb16(&self) -> Vec<u16> {
-        self.rgb
-            .iter()
-            .map(|&v| quantize(v, 65535.0) as u16)
-            .collect()
+        self.rgb.iter().map(|&v| quantize(v, 65535.0) as u16).collect()
     }
 }
 
 /// The nearest code of `value` on a scale of 0..=`top`; NaN becomes 0, so that no input can
 /// yield an unspecified pixel.
 fn quantize(value: f32, top: f32) -> f32 {
-    if value.is_nan() {
-        0.0
-    } else {
-        (value.clamp(0.0, 1.0) * top).round_ties_even()
-    }
+    if value.is_nan() { 0.0 } else { (value.clamp(0.0, 1.0) * top).round_ties_even() }
 }
 
 #[cfg(test)]
@@ -83,9 +76,6 @@ mod tests {
     #[test]
     fn a_frame_of_the_wrong_length_is_refused() {
         let error = Frame::new(2, 2, vec![0.0; 11]).unwrap_err();
-        assert_eq!(
-            error.message(),
-            "11 values given for a frame of 2x2 RGB pixels"
-        );
+        assert_eq!(error.message(), "11 values given for a frame of 2x2 RGB pixels");
     }
 }

@@ -228,25 +228,17 @@ fn per_level(value: &PerLevel, levels: usize) -> Option<Vec<usize>> {
 /// Checks that every level's channels can be normalised in groups and split into heads.
 fn check_channels(channels: &[usize], groups: usize) -> std::result::Result<(), String> {
     if channels.is_empty() || channels.len() > 8 || channels.contains(&0) {
-        return Err(format!(
-            "block_out_channels {channels:?}: 1 to 8 positive numbers are wanted"
-        ));
+        return Err(format!("block_out_channels {channels:?}: 1 to 8 positive numbers are wanted"));
     }
     match channels.iter().find(|&&c| groups == 0 || c % groups != 0) {
-        Some(c) => Err(format!(
-            "{c} channels do not split into norm_num_groups {groups}"
-        )),
+        Some(c) => Err(format!("{c} channels do not split into norm_num_groups {groups}")),
         None => Ok(()),
     }
 }
 
 /// Adds the file to a message.
 fn refuse<T>(source: &Source, name: &str, what: impl AsRef<str>) -> Result<T> {
-    Err(Error::bad_model(format!(
-        "{}: {}",
-        source.label(name),
-        what.as_ref()
-    )))
+    Err(Error::bad_model(format!("{}: {}", source.label(name), what.as_ref())))
 }
 
 impl UnetConfig {
@@ -263,7 +255,7 @@ impl UnetConfig {
         }
         if file.class_embed_type.is_some() || file.num_class_embeds.is_some() {
             return no(
-                "the UNet has class embeddings (an upscaler?); Stable Diffusion 2 has none".into(),
+                "the UNet has class embeddings (an upscaler?); Stable Diffusion 2 has none".into()
             );
         }
         if !file.use_linear_projection {
@@ -304,32 +296,23 @@ impl UnetConfig {
             }
         };
         // What diffusers calls attention_head_dim is the number of heads, unless the other is given.
-        let heads = file
-            .num_attention_heads
-            .as_ref()
-            .unwrap_or(&file.attention_head_dim);
+        let heads = file.num_attention_heads.as_ref().unwrap_or(&file.attention_head_dim);
         let heads = match per_level(heads, levels) {
             Some(heads) => heads,
             None => return no(format!("attention_head_dim: {levels} numbers are wanted")),
         };
         for (&channels, &heads) in file.block_out_channels.iter().zip(&heads) {
             if heads == 0 || channels % heads != 0 {
-                return no(format!(
-                    "{channels} channels do not split into {heads} heads"
-                ));
+                return no(format!("{channels} channels do not split into {heads} heads"));
             }
         }
         let (PerLevel::One(layers), PerLevel::One(context)) =
             (file.layers_per_block, file.cross_attention_dim)
         else {
-            return no(
-                "layers_per_block and cross_attention_dim: one number each is wanted".into(),
-            );
+            return no("layers_per_block and cross_attention_dim: one number each is wanted".into());
         };
         if file.in_channels == 0 || file.out_channels == 0 || layers == 0 || context == 0 {
-            return no(
-                "in_channels, out_channels, layers_per_block, cross_attention_dim: 0".into(),
-            );
+            return no("in_channels, out_channels, layers_per_block, cross_attention_dim: 0".into());
         }
         let sample_size = file.sample_size.and_then(|size| per_level(&size, 2));
         Ok(UnetConfig {
@@ -363,10 +346,7 @@ impl VaeConfig {
             return no("the VAE lacks quant_conv, post_quant_conv or the middle attention, or has a shift_factor: not of Stable Diffusion 2".into());
         }
         if !(file.scaling_factor.is_finite() && file.scaling_factor > 0.0) {
-            return no(format!(
-                "scaling_factor {}: wanted a positive number",
-                file.scaling_factor
-            ));
+            return no(format!("scaling_factor {}: wanted a positive number", file.scaling_factor));
         }
         if file.latent_channels == 0 || file.layers_per_block == 0 {
             return no("latent_channels, layers_per_block: 0".into());
@@ -414,23 +394,19 @@ impl DiffusionConfig {
             "scaled_linear" => true,
             "linear" => false,
             other => {
-                return no(format!(
-                    "beta_schedule '{other}': wanted 'scaled_linear' or 'linear'"
-                ));
+                return no(format!("beta_schedule '{other}': wanted 'scaled_linear' or 'linear'"));
             }
         };
         let spacing = match file.timestep_spacing.as_deref() {
             None | Some("leading") => Spacing::Leading,
             Some("trailing") => Spacing::Trailing,
             Some(other) => {
-                return no(format!(
-                    "timestep_spacing '{other}': wanted 'leading' or 'trailing'"
-                ));
+                return no(format!("timestep_spacing '{other}': wanted 'leading' or 'trailing'"));
             }
         };
         if file.trained_betas.is_some() || file.rescale_betas_zero_snr || file.clip_sample {
             return no(
-                "trained_betas, rescale_betas_zero_snr and clip_sample are not supported".into(),
+                "trained_betas, rescale_betas_zero_snr and clip_sample are not supported".into()
             );
         }
         if !(2..=100_000).contains(&file.num_train_timesteps) {
@@ -452,9 +428,7 @@ impl DiffusionConfig {
             spacing,
             steps_offset: file.steps_offset,
             // The default of the class that wrote the file; PNDM's differs from DDIM's.
-            final_alpha_one: file
-                .set_alpha_to_one
-                .unwrap_or(file.class_name != "PNDMScheduler"),
+            final_alpha_one: file.set_alpha_to_one.unwrap_or(file.class_name != "PNDMScheduler"),
         })
     }
 }

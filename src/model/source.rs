@@ -71,11 +71,7 @@ impl Source {
             Source::Folder(folder) => {
                 let file = File::open(folder.join(name)).map_err(|e| Error::io(&label, &e))?;
                 let length = file.metadata().map_err(|e| Error::io(&label, &e))?.len();
-                Ok(SourceFile {
-                    reader: Box::new(file),
-                    label,
-                    length,
-                })
+                Ok(SourceFile { reader: Box::new(file), label, length })
             }
             Source::Embedded(files) => match files.iter().find(|(path, _)| *path == name) {
                 Some((_, bytes)) => Ok(SourceFile {
@@ -83,10 +79,7 @@ impl Source {
                     label,
                     length: bytes.len() as u64,
                 }),
-                None => Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("{label}: not there"),
-                )),
+                None => Err(Error::new(ErrorKind::NotFound, format!("{label}: not there"))),
             },
         }
     }
@@ -114,15 +107,10 @@ impl SourceFile {
     /// `length` bytes from `offset` on. A file that ends early is a damaged model.
     pub(crate) fn read_at(&mut self, offset: u64, length: usize) -> Result<Vec<u8>> {
         let label = &self.label;
-        self.reader
-            .seek(SeekFrom::Start(offset))
-            .map_err(|e| Error::io(label, &e))?;
+        self.reader.seek(SeekFrom::Start(offset)).map_err(|e| Error::io(label, &e))?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(length).map_err(|_| {
-            Error::new(
-                ErrorKind::OutOfMemory,
-                format!("{label}: no memory for {length} bytes"),
-            )
+            Error::new(ErrorKind::OutOfMemory, format!("{label}: no memory for {length} bytes"))
         })?;
         let got = Read::take(&mut self.reader, length as u64)
             .read_to_end(&mut bytes)

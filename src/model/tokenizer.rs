@@ -46,10 +46,7 @@ impl Tokenizer {
         };
         let (mut inner, name) = if source.exists("tokenizer/tokenizer.json") {
             let name = "tokenizer/tokenizer.json";
-            (
-                Inner::from_bytes(source.read(name)?).map_err(|e| at(name, &e))?,
-                name,
-            )
+            (Inner::from_bytes(source.read(name)?).map_err(|e| at(name, &e))?, name)
         } else {
             let name = "tokenizer/vocab.json";
             (from_vocabulary(source)?, name)
@@ -70,24 +67,13 @@ impl Tokenizer {
         if let Some(token) = pad_token {
             // As in transformers, the padding token is one wherever it stands in a prompt.
             let token = AddedToken::from(token, true);
-            inner
-                .add_special_tokens([token])
-                .map_err(|e| at(name, &e))?;
+            inner.add_special_tokens([token]).map_err(|e| at(name, &e))?;
         }
         let known = inner.get_vocab_size(true);
         if known > vocabulary {
-            return Err(at(
-                name,
-                &format!("{known} tokens, the text encoder knows {vocabulary}"),
-            ));
+            return Err(at(name, &format!("{known} tokens, the text encoder knows {vocabulary}")));
         }
-        Ok(Tokenizer {
-            inner,
-            start,
-            end,
-            pad,
-            length: positions,
-        })
+        Ok(Tokenizer { inner, start, end, pad, length: positions })
     }
 
     /// The ids of `prompt`, cut or padded to the encoder's length.
@@ -141,9 +127,7 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
     }
     let bpe = BPE::builder()
         .vocab_and_merges(
-            vocabulary
-                .into_iter()
-                .collect::<tokenizers::models::bpe::Vocab>(),
+            vocabulary.into_iter().collect::<tokenizers::models::bpe::Vocab>(),
             merges,
         )
         .end_of_word_suffix("</w>".into())
@@ -153,20 +137,13 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
         .map_err(|e| bad(e.to_string()))?;
     let internal = |e: tokenizers::Error| Error::internal(format!("tokenizer: {e}"));
     let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ").map_err(internal)?;
-    let words = Split::new(
-        SplitPattern::Regex(WORDS.into()),
-        SplitDelimiterBehavior::Removed,
-        true,
-    )
-    .map_err(internal)?;
+    let words =
+        Split::new(SplitPattern::Regex(WORDS.into()), SplitDelimiterBehavior::Removed, true)
+            .map_err(internal)?;
     let bytes = ByteLevel::new(false, true, true);
     let mut inner = Inner::new(bpe);
     inner
-        .with_normalizer(Some(Normalizers::new(vec![
-            NFC.into(),
-            spaces.into(),
-            Lowercase.into(),
-        ])))
+        .with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))
         .map_err(internal)?;
     inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
     inner
@@ -177,10 +154,7 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
 
 /// The padding token that the folder names: "!" in SD 2. A token may be a string or an object.
 fn pad_token(source: &Source) -> Result<Option<String>> {
-    for name in [
-        "tokenizer/special_tokens_map.json",
-        "tokenizer/tokenizer_config.json",
-    ] {
+    for name in ["tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json"] {
         if !source.exists(name) {
             continue;
         }

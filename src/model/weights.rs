@@ -25,23 +25,14 @@ pub(crate) struct LoadMeter<'a> {
 
 impl<'a> LoadMeter<'a> {
     pub(crate) fn new(call: &'a Call<'a>) -> Self {
-        LoadMeter {
-            call,
-            done: Cell::new(0),
-            total: Cell::new(0),
-        }
+        LoadMeter { call, done: Cell::new(0), total: Cell::new(0) }
     }
 
     fn advance(&self, bytes: u64) -> Result<()> {
         self.done.set(self.done.get() + bytes);
         let (done, total) = (self.done.get(), self.total.get().max(1));
         let mib = |bytes: u64| (bytes >> 20) as usize;
-        self.call.report(
-            Stage::Load,
-            mib(done),
-            mib(total),
-            done as f64 / total as f64,
-        )
+        self.call.report(Stage::Load, mib(done), mib(total), done as f64 / total as f64)
     }
 }
 
@@ -74,20 +65,14 @@ impl<'a> Weights<'a> {
         stem: &str,
         meter: &'a LoadMeter<'a>,
     ) -> Result<Self> {
-        let single = [
-            format!("{stem}.safetensors"),
-            format!("{stem}.fp16.safetensors"),
-        ];
+        let single = [format!("{stem}.safetensors"), format!("{stem}.fp16.safetensors")];
         let index = [
             format!("{stem}.safetensors.index.json"),
             format!("{stem}.safetensors.index.fp16.json"),
             format!("{stem}.fp16.safetensors.index.json"),
         ];
         let find = |names: &[String]| {
-            names
-                .iter()
-                .map(|name| format!("{folder}/{name}"))
-                .find(|name| source.exists(name))
+            names.iter().map(|name| format!("{folder}/{name}")).find(|name| source.exists(name))
         };
         let names = if let Some(name) = find(&single) {
             vec![name]
@@ -100,10 +85,7 @@ impl<'a> Weights<'a> {
                     source.label(&name)
                 )));
             }
-            shards
-                .into_iter()
-                .map(|shard| format!("{folder}/{shard}"))
-                .collect()
+            shards.into_iter().map(|shard| format!("{folder}/{shard}")).collect()
         } else {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -116,11 +98,7 @@ impl<'a> Weights<'a> {
                 ),
             ));
         };
-        let mut weights = Weights {
-            files: Vec::new(),
-            entries: HashMap::new(),
-            meter,
-        };
+        let mut weights = Weights { files: Vec::new(), entries: HashMap::new(), meter };
         for name in names {
             weights.add(source.open(&name)?)?;
         }
@@ -131,16 +109,10 @@ impl<'a> Weights<'a> {
     fn add(&mut self, mut file: SourceFile) -> Result<()> {
         let bad = |what: String| Error::bad_model(format!("{}: {what}", file.label));
         if file.length < 8 {
-            return Err(bad(format!(
-                "{} bytes: too short for a safetensors file",
-                file.length
-            )));
+            return Err(bad(format!("{} bytes: too short for a safetensors file", file.length)));
         }
         let length = file.read_at(0, 8)?;
-        let length = length
-            .iter()
-            .rev()
-            .fold(0u64, |n, &b| n << 8 | u64::from(b));
+        let length = length.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
         if length > HEADER_LIMIT || length > file.length - 8 {
             return Err(Error::bad_model(format!(
                 "{}: not a safetensors file, or truncated: its header has {length} bytes, the file {}",
@@ -160,14 +132,9 @@ impl<'a> Weights<'a> {
                 .try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d))
                 .map(|bits| bits / 8);
             if end < start || bytes != Some(end - start) {
-                return Err(bad(format!(
-                    "{name}: its bytes {start}..{end} do not fit its shape"
-                )));
+                return Err(bad(format!("{name}: its bytes {start}..{end} do not fit its shape")));
             }
-            if data
-                .checked_add(end as u64)
-                .is_none_or(|end| end > file.length)
-            {
+            if data.checked_add(end as u64).is_none_or(|end| end > file.length) {
                 return Err(bad(format!(
                     "truncated: {name} ends at byte {} of a file of {}",
                     data.saturating_add(end as u64),
@@ -183,9 +150,7 @@ impl<'a> Weights<'a> {
             };
             self.entries.insert(name, entry);
         }
-        self.meter
-            .total
-            .set(self.meter.total.get() + file.length - data);
+        self.meter.total.set(self.meter.total.get() + file.length - data);
         self.files.push(file);
         Ok(())
     }
@@ -228,37 +193,19 @@ impl<'a> Weights<'a> {
 }
 
 fn trimmed(shape: &[usize]) -> &[usize] {
-    let end = shape
-        .iter()
-        .rposition(|&d| d != 1)
-        .map_or(0, |last| last + 1);
+    let end = shape.iter().rposition(|&d| d != 1).map_or(0, |last| last + 1);
     &shape[..end]
 }
 
 /// The values of little-endian `bytes` as f32; all three types convert without loss.
 fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    let pairs = || {
-        bytes
-            .chunks_exact(2)
-            .map(|b| u16::from_le_bytes([b[0], b[1]]))
-    };
+    let pairs = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     match dtype {
         Dtype::F32 => Some(
-            bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect(),
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         ),
-        Dtype::F16 => Some(
-            pairs()
-                .map(|bits| half::f16::from_bits(bits).to_f32())
-                .collect(),
-        ),
-        Dtype::BF16 => Some(
-            pairs()
-                .map(|bits| half::bf16::from_bits(bits).to_f32())
-                .collect(),
-        ),
+        Dtype::F16 => Some(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
+        Dtype::BF16 => Some(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
         _ => None,
     }
 }

@@ -38,16 +38,9 @@ impl<B: Backend> Transformer<B> {
     ) -> Result<Self> {
         let outer = |part: &str| format!("{name}.{part}");
         let inner = |part: &str| format!("{name}.transformer_blocks.0.{part}");
-        let group = NormSpec::Group {
-            groups,
-            epsilon: GROUP_EPSILON,
-        };
+        let group = NormSpec::Group { groups, epsilon: GROUP_EPSILON };
         let square = [channels, channels];
-        let (q, k, v) = (
-            inner("attn1.to_q"),
-            inner("attn1.to_k"),
-            inner("attn1.to_v"),
-        );
+        let (q, k, v) = (inner("attn1.to_q"), inner("attn1.to_k"), inner("attn1.to_v"));
         let (ck, cv) = (inner("attn2.to_k"), inner("attn2.to_v"));
         Ok(Transformer {
             norm: layers.norm(&outer("norm"), channels, group)?,
@@ -70,12 +63,7 @@ impl<B: Backend> Transformer<B> {
     /// Keys and values (prompts, 1, tokens, 2 channels) of contexts (prompts, 1, tokens, width): the
     /// same for every step and pixel, so they are computed once.
     pub(crate) fn keys_values(&self, backend: &B, contexts: &B::Tensor) -> Result<B::Tensor> {
-        backend.dense(
-            contexts,
-            &self.keys_values,
-            Activation::Identity,
-            Add::Nothing,
-        )
+        backend.dense(contexts, &self.keys_values, Activation::Identity, Add::Nothing)
     }
 
     /// `prompts` says which context each sample reads. `fan`, if given, says which of the rows of `x`

@@ -40,27 +40,18 @@ impl<B: Backend> Layers<'_, '_, B> {
         let mut weights = Vec::with_capacity(names.len());
         let mut biases = Vec::with_capacity(names.len());
         for name in names {
-            weights.push(
-                self.weights
-                    .tensor(&format!("{name}.weight"), &[output, input])?,
-            );
+            weights.push(self.weights.tensor(&format!("{name}.weight"), &[output, input])?);
             if bias {
                 biases.push(self.weights.tensor(&format!("{name}.bias"), &[output])?);
             }
         }
-        let bias = if bias {
-            Some(HostTensor::stack_rows(biases)?)
-        } else {
-            None
-        };
+        let bias = if bias { Some(HostTensor::stack_rows(biases)?) } else { None };
         self.backend.linear(HostTensor::stack_rows(weights)?, bias)
     }
 
     /// A normalisation with scale and shift.
     pub(crate) fn norm(&mut self, name: &str, channels: usize, spec: NormSpec) -> Result<B::Norm> {
-        let scale = self
-            .weights
-            .tensor(&format!("{name}.weight"), &[channels])?;
+        let scale = self.weights.tensor(&format!("{name}.weight"), &[channels])?;
         let shift = self.weights.tensor(&format!("{name}.bias"), &[channels])?;
         self.backend.norm(scale, shift, spec)
     }

@@ -36,10 +36,7 @@ fn with_weights<R>(
     let call = Call::new();
     let meter = LoadMeter::new(&call);
     let mut weights = Weights::open(&source, folder, stem, &meter).unwrap();
-    let mut layers = Layers {
-        backend: &Reference,
-        weights: &mut weights,
-    };
+    let mut layers = Layers { backend: &Reference, weights: &mut weights };
     load(&source, &mut layers)
 }
 
@@ -58,12 +55,9 @@ fn text_encoder_equals_transformers() {
 }
 
 fn unet(model: &str) -> Unet<Reference> {
-    with_weights(
-        model,
-        "unet",
-        "diffusion_pytorch_model",
-        |source, layers| Unet::load(layers, &UnetConfig::read(source).unwrap()).unwrap(),
-    )
+    with_weights(model, "unet", "diffusion_pytorch_model", |source, layers| {
+        Unet::load(layers, &UnetConfig::read(source).unwrap()).unwrap()
+    })
 }
 
 fn context(recorded: &Recorded) -> HostTensor {
@@ -74,26 +68,18 @@ fn context(recorded: &Recorded) -> HostTensor {
 fn check_unet(model: &str) {
     let unet = unet(model);
     let recorded = read(&format!("unet_{model}"));
-    let keys_values = unet
-        .keys_values(&Reference, &context(&recorded["context"]))
-        .unwrap();
+    let keys_values = unet.keys_values(&Reference, &context(&recorded["context"])).unwrap();
     for case in ["square8", "square16", "odd9x13", "mixed_t"] {
         let all = &recorded[&format!("{case}.latent")];
         let times = &recorded[&format!("{case}.timestep")].values;
         for sample in 0..2 {
             let one = all.row(sample);
-            let one = Recorded {
-                shape: [&[1], &one.shape[..]].concat(),
-                values: one.values,
-            };
+            let one = Recorded { shape: [&[1], &one.shape[..]].concat(), values: one.values };
             let input = channels_last(&one);
             // An inpainting model's input comes in two parts, as two sources of the first convolution.
             let [_, h, w, c]: [usize; 4] = input.shape().try_into().unwrap();
             let part = |channels: std::ops::Range<usize>| {
-                let values = input
-                    .data()
-                    .chunks(c)
-                    .flat_map(|p| p[channels.clone()].to_vec());
+                let values = input.data().chunks(c).flat_map(|p| p[channels.clone()].to_vec());
                 let host = HostTensor::new([1, h, w, channels.len()], values.collect()).unwrap();
                 Reference.upload(&host).unwrap()
             };
@@ -137,64 +123,36 @@ fn unet_equals_diffusers_with_9_channels() {
 fn a_guidance_pair_that_shares_its_first_layers_gives_the_same_bits() {
     let unet = unet("base");
     let recorded = read("unet_base");
-    let keys_values = unet
-        .keys_values(&Reference, &context(&recorded["context"]))
-        .unwrap();
+    let keys_values = unet.keys_values(&Reference, &context(&recorded["context"])).unwrap();
     let latents = channels_last(&recorded["square8.latent"]);
     let latents = Reference.upload(&latents).unwrap();
     let time = unet.time(&Reference, 500.0).unwrap();
     let run = |latents: &_, rows: &[usize], prompts: &[usize]| {
         let (time, keys_values) = (&time, &keys_values);
-        let evaluation = Evaluation {
-            latents,
-            extra: None,
-            rows,
-            prompts,
-            time,
-            keys_values,
-        };
-        Reference
-            .download(&unet.forward(&Reference, &evaluation).unwrap())
-            .unwrap()
-            .into_data()
+        let evaluation = Evaluation { latents, extra: None, rows, prompts, time, keys_values };
+        Reference.download(&unet.forward(&Reference, &evaluation).unwrap()).unwrap().into_data()
     };
     let shared = run(&latents, &[0, 0, 1, 1], &[0, 1, 0, 1]);
     let repeated = Reference.gather(&latents, &[0, 0, 1, 1]).unwrap();
     let plain = run(&repeated, &[0, 1, 2, 3], &[0, 1, 0, 1]);
-    assert!(
-        shared
-            .iter()
-            .zip(&plain)
-            .all(|(a, b)| a.to_bits() == b.to_bits())
-    );
+    assert!(shared.iter().zip(&plain).all(|(a, b)| a.to_bits() == b.to_bits()));
 }
 
 #[test]
 fn vae_equals_diffusers_both_ways() {
-    let vae = with_weights(
-        "base",
-        "vae",
-        "diffusion_pytorch_model",
-        |source, layers| Vae::load(layers, &VaeConfig::read(source).unwrap()).unwrap(),
-    );
+    let vae = with_weights("base", "vae", "diffusion_pytorch_model", |source, layers| {
+        Vae::load(layers, &VaeConfig::read(source).unwrap()).unwrap()
+    });
     let recorded = read("vae");
     for case in ["even", "odd"] {
         let image = channels_last(&recorded[&format!("{case}.image")]);
-        let moments = vae
-            .encode(&Reference, &Reference.upload(&image).unwrap())
-            .unwrap();
+        let moments = vae.encode(&Reference, &Reference.upload(&image).unwrap()).unwrap();
         let moments = channels_first(&Reference.download(&moments).unwrap());
         let (mean, log_variance) = moments.split_at(moments.len() / 2);
         let latent = channels_last(&recorded[&format!("{case}.latent")]);
-        let decoded = vae
-            .decode(&Reference, &Reference.upload(&latent).unwrap())
-            .unwrap();
+        let decoded = vae.decode(&Reference, &Reference.upload(&latent).unwrap()).unwrap();
         let decoded = channels_first(&Reference.download(&decoded).unwrap());
-        for (what, got) in [
-            ("mean", mean),
-            ("logvar", log_variance),
-            ("decoded", &decoded),
-        ] {
+        for (what, got) in [("mean", mean), ("logvar", log_variance), ("decoded", &decoded)] {
             let error = relative_error(got, &recorded[&format!("{case}.{what}")].values);
             println!("vae {case} {what}: {error:.1e}");
             assert!(error <= BOUND, "{case} {what}: {error:e}");

@@ -31,24 +31,16 @@ impl<B: Backend> TextEncoder<B> {
         let width = config.width;
         // Newer files leave the outer module's name away.
         let outer = "text_model.";
-        let root = match layers
-            .weights
-            .contains("text_model.final_layer_norm.weight")
-        {
+        let root = match layers.weights.contains("text_model.final_layer_norm.weight") {
             true => outer,
             false if layers.weights.contains("final_layer_norm.weight") => "",
             false => outer,
         };
-        let norm = NormSpec::Layer {
-            epsilon: config.epsilon,
-        };
+        let norm = NormSpec::Layer { epsilon: config.epsilon };
         let embedding = |part: &str| format!("{root}embeddings.{part}_embedding.weight");
-        let tokens = layers
-            .weights
-            .tensor(&embedding("token"), &[config.vocab_size, width])?;
-        let positions = layers
-            .weights
-            .tensor(&embedding("position"), &[config.positions, width])?;
+        let tokens = layers.weights.tensor(&embedding("token"), &[config.vocab_size, width])?;
+        let positions =
+            layers.weights.tensor(&embedding("position"), &[config.positions, width])?;
         let mut stack = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let at = |part: &str| format!("{root}encoder.layers.{index}.{part}");
@@ -77,23 +69,16 @@ impl<B: Backend> TextEncoder<B> {
         let mut embedded = Vec::with_capacity(prompts.len() * length * width);
         for ids in prompts {
             if ids.len() != length {
-                return Err(Error::internal(format!(
-                    "{} tokens, wanted {length}",
-                    ids.len()
-                )));
+                return Err(Error::internal(format!("{} tokens, wanted {length}", ids.len())));
             }
             for (&id, position) in ids.iter().zip(self.positions.data().chunks(width)) {
                 let start = id as usize * width;
-                let token = self
-                    .tokens
-                    .data()
-                    .get(start..start + width)
-                    .ok_or_else(|| {
-                        Error::bad_model(format!(
-                            "token id {id} is beyond the vocabulary of {}",
-                            self.config.vocab_size
-                        ))
-                    })?;
+                let token = self.tokens.data().get(start..start + width).ok_or_else(|| {
+                    Error::bad_model(format!(
+                        "token id {id} is beyond the vocabulary of {}",
+                        self.config.vocab_size
+                    ))
+                })?;
                 embedded.extend(token.iter().zip(position).map(|(t, p)| t + p));
             }
         }

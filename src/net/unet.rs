@@ -73,10 +73,7 @@ impl<B: Backend> Loader<'_, '_, '_, B> {
         heads: Option<usize>,
     ) -> Result<Stage<B>> {
         let config = self.config;
-        let norm = NormSpec::Group {
-            groups: config.groups,
-            epsilon: config.epsilon,
-        };
+        let norm = NormSpec::Group { groups: config.groups, epsilon: config.epsilon };
         let name = format!("{block}.resnets.{index}");
         let time = [config.channels[0] * 4, channels[1]];
         Ok(Stage {
@@ -122,11 +119,7 @@ impl<B: Backend> Unet<B> {
             }
             let downsample = if level + 1 < levels {
                 skips.push(output);
-                let spec = ConvSpec {
-                    stride: 2,
-                    before: 1,
-                    after: 1,
-                };
+                let spec = ConvSpec { stride: 2, before: 1, after: 1 };
                 let name = format!("{block}.downsamplers.0.conv");
                 Some(loader.layers.conv(&name, [output, output], 3, spec)?)
             } else {
@@ -137,12 +130,7 @@ impl<B: Backend> Unet<B> {
 
         // The middle has a transformer whether or not the innermost level has one.
         let middle = [
-            loader.stage(
-                "mid_block",
-                0,
-                [input, input],
-                Some(config.heads[levels - 1]),
-            )?,
+            loader.stage("mid_block", 0, [input, input], Some(config.heads[levels - 1]))?,
             loader.stage("mid_block", 1, [input, input], None)?,
         ];
 
@@ -164,10 +152,7 @@ impl<B: Backend> Unet<B> {
             };
             up.push(Up { stages, upsample });
         }
-        let norm = NormSpec::Group {
-            groups: config.groups,
-            epsilon: config.epsilon,
-        };
+        let norm = NormSpec::Group { groups: config.groups, epsilon: config.epsilon };
         Ok(Unet {
             time1,
             time2,
@@ -176,9 +161,7 @@ impl<B: Backend> Unet<B> {
             middle,
             up,
             norm_out: loader.layers.norm("conv_norm_out", first, norm)?,
-            conv_out: loader
-                .layers
-                .conv("conv_out", [first, config.out_channels], 3, same)?,
+            conv_out: loader.layers.conv("conv_out", [first, config.out_channels], 3, same)?,
             config: config.clone(),
         })
     }
@@ -214,11 +197,7 @@ impl<B: Backend> Unet<B> {
                 scale * index as f32 / (half as f64 - self.config.frequency_shift) as f32;
             let angle = f64::from(timestep as f32 * f64::from(exponent).exp() as f32);
             let (sine, cosine) = (angle.sin() as f32, angle.cos() as f32);
-            let (a, b) = if self.config.flip_sin_to_cos {
-                (cosine, sine)
-            } else {
-                (sine, cosine)
-            };
+            let (a, b) = if self.config.flip_sin_to_cos { (cosine, sine) } else { (sine, cosine) };
             waves[index] = a;
             waves[half + index] = b;
         }
@@ -229,28 +208,18 @@ impl<B: Backend> Unet<B> {
     pub(crate) fn keys_values(&self, backend: &B, contexts: &HostTensor) -> Result<KeysValues<B>> {
         let contexts = backend.upload(contexts)?;
         let transformers = self.stages().filter_map(|stage| stage.transformer.as_ref());
-        let all = transformers
-            .map(|t| t.keys_values(backend, &contexts))
-            .collect::<Result<_>>()?;
+        let all = transformers.map(|t| t.keys_values(backend, &contexts)).collect::<Result<_>>()?;
         Ok(KeysValues(all))
     }
 
     /// The prediction (samples, h, w, out channels).
     pub(crate) fn forward(&self, backend: &B, at: &Evaluation<'_, B>) -> Result<B::Tensor> {
-        let mut run = Run {
-            backend,
-            at,
-            time: &at.time.0,
-            keys_values: &at.keys_values.0,
-            fan: None,
-        };
+        let mut run =
+            Run { backend, at, time: &at.time.0, keys_values: &at.keys_values.0, fan: None };
         let plain = at.rows.iter().copied().eq(0..backend.shape(at.latents)[0]);
         run.fan = (!plain).then_some(at.rows);
 
-        let input = Sources {
-            first: at.latents,
-            second: at.extra,
-        };
+        let input = Sources { first: at.latents, second: at.extra };
         let mut x = backend.conv2d(input, &self.conv_in, Add::Nothing)?;
         let mut skips = vec![x.clone()];
         for block in &self.down {
@@ -278,13 +247,7 @@ impl<B: Backend> Unet<B> {
             }
         }
         let silu = Activation::Silu;
-        backend.norm_conv2d(
-            (&x).into(),
-            &self.norm_out,
-            silu,
-            &self.conv_out,
-            Add::Nothing,
-        )
+        backend.norm_conv2d((&x).into(), &self.norm_out, silu, &self.conv_out, Add::Nothing)
     }
 }
 

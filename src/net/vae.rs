@@ -39,10 +39,7 @@ pub(crate) struct Vae<B: Backend> {
 }
 
 fn norm(config: &VaeConfig) -> NormSpec {
-    NormSpec::Group {
-        groups: config.groups,
-        epsilon: EPSILON,
-    }
+    NormSpec::Group { groups: config.groups, epsilon: EPSILON }
 }
 
 fn middle<B: Backend>(
@@ -72,15 +69,7 @@ fn blocks<B: Backend>(
 ) -> Result<Vec<Block<B>>> {
     // The encoder pads below and to the right only, so that its stride of 2 halves exactly.
     let (direction, resize, spec) = match half {
-        "encoder" => (
-            "down",
-            "downsamplers",
-            ConvSpec {
-                stride: 2,
-                before: 0,
-                after: 1,
-            },
-        ),
+        "encoder" => ("down", "downsamplers", ConvSpec { stride: 2, before: 0, after: 1 }),
         _ => ("up", "upsamplers", ConvSpec::same(1)),
     };
     let mut input = channels[0];
@@ -94,12 +83,7 @@ fn blocks<B: Backend>(
             input = output;
         }
         let resize = if level + 1 < channels.len() {
-            Some(layers.conv(
-                &format!("{name}.{resize}.0.conv"),
-                [output, output],
-                3,
-                spec,
-            )?)
+            Some(layers.conv(&format!("{name}.{resize}.0.conv"), [output, output], 3, spec)?)
         } else {
             None
         };

@@ -27,9 +27,7 @@ impl Recorded {
 }
 
 pub fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// A recorded file's tensors by name.
@@ -44,10 +42,9 @@ pub fn read(name: &str) -> HashMap<String, Recorded> {
                 .chunks_exact(4)
                 .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
                 .collect(),
-            Dtype::F64 => data
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
+            Dtype::F64 => {
+                data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+            }
             Dtype::I64 => data
                 .chunks_exact(8)
                 .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
@@ -55,13 +52,7 @@ pub fn read(name: &str) -> HashMap<String, Recorded> {
             Dtype::U8 => data.iter().map(|&b| f64::from(b)).collect(),
             other => panic!("{name}: {other:?}"),
         };
-        (
-            name,
-            Recorded {
-                shape: view.shape().to_vec(),
-                values,
-            },
-        )
+        (name, Recorded { shape: view.shape().to_vec(), values })
     };
     tensors.into_iter().map(convert).collect()
 }
@@ -75,10 +66,8 @@ pub fn json(name: &str) -> serde_json::Value {
 pub fn relative_error(got: &[f32], wanted: &[f64]) -> f64 {
     assert_eq!(got.len(), wanted.len(), "lengths differ");
     let largest = wanted.iter().fold(0f64, |most, v| most.max(v.abs()));
-    let difference = got
-        .iter()
-        .zip(wanted)
-        .fold(0f64, |most, (&g, &w)| most.max((f64::from(g) - w).abs()));
+    let difference =
+        got.iter().zip(wanted).fold(0f64, |most, (&g, &w)| most.max((f64::from(g) - w).abs()));
     assert!(got.iter().all(|v| v.is_finite()), "not finite");
     difference / largest
 }

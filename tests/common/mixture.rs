@@ -19,9 +19,7 @@ pub struct Mixture {
 
 /// The parts of a recorded tensor along its first axis.
 pub fn rows(recorded: &Recorded) -> Vec<Vec<f64>> {
-    (0..recorded.shape[0])
-        .map(|index| recorded.row(index).values)
-        .collect()
+    (0..recorded.shape[0]).map(|index| recorded.row(index).values).collect()
 }
 
 impl Mixture {
@@ -33,8 +31,7 @@ impl Mixture {
             .iter()
             .map(|mean| {
                 let each = x.iter().zip(mean).zip(prompt);
-                each.map(|((x, mean), prompt)| x - root * (mean + prompt))
-                    .collect()
+                each.map(|((x, mean), prompt)| x - root * (mean + prompt)).collect()
             })
             .collect();
         let variance: Vec<f64> = self.sigmas.iter().map(|s| a * s * s + 1.0 - a).collect();
@@ -63,10 +60,7 @@ impl Mixture {
     /// The noise in `x` at signal share `a`.
     pub fn epsilon(&self, x: &[f64], a: f64, prompt: &[f64]) -> Vec<f64> {
         let clean = self.clean(x, a, prompt);
-        x.iter()
-            .zip(clean)
-            .map(|(x, x0)| (x - a.sqrt() * x0) / (1.0 - a).sqrt())
-            .collect()
+        x.iter().zip(clean).map(|(x, x0)| (x - a.sqrt() * x0) / (1.0 - a).sqrt()).collect()
     }
 
     /// A model around this engine.
@@ -95,10 +89,7 @@ impl Mixture {
 impl Engine for Mixture {
     fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>> {
         let one = |prompt: &&[u32]| {
-            let text: String = prompt
-                .iter()
-                .filter_map(|&byte| char::from_u32(byte))
-                .collect();
+            let text: String = prompt.iter().filter_map(|&byte| char::from_u32(byte)).collect();
             let vector = match text.parse::<usize>() {
                 Ok(index) => self.prompts[index].clone(),
                 Err(_) if text.is_empty() => vec![0.0; self.means[0].len()],
@@ -115,19 +106,12 @@ impl Engine for Mixture {
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
         let done = batch.steps.start;
-        Ok(Box::new(Run {
-            mixture: self,
-            batch,
-            done,
-        }))
+        Ok(Box::new(Run { mixture: self, batch, done }))
     }
 
     fn encode(&self, frame: &Frame) -> Result<Posterior> {
         let mean = Latent::new([3, frame.height(), frame.width()], frame.rgb().to_vec())?;
-        Ok(Posterior {
-            log_variance: mean.clone(),
-            mean,
-        })
+        Ok(Posterior { log_variance: mean.clone(), mean })
     }
 
     fn decode(&self, latents: &[Latent]) -> Result<Vec<Frame>> {
@@ -153,16 +137,9 @@ impl Denoising for Run {
             for branch in &mut self.batch.branches {
                 let wide = |data: &[f32]| data.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
                 let x = wide(branch.latent.data());
-                let told = self
-                    .mixture
-                    .epsilon(&x, *alpha, &wide(branch.positive.data()));
-                let empty = self
-                    .mixture
-                    .epsilon(&x, *alpha, &wide(branch.negative.data()));
-                let guided = told
-                    .iter()
-                    .zip(&empty)
-                    .map(|(p, n)| n + branch.guidance * (p - n));
+                let told = self.mixture.epsilon(&x, *alpha, &wide(branch.positive.data()));
+                let empty = self.mixture.epsilon(&x, *alpha, &wide(branch.negative.data()));
+                let guided = told.iter().zip(&empty).map(|(p, n)| n + branch.guidance * (p - n));
                 let next = x.iter().zip(guided);
                 let next = next.map(|(x, e)| (weights.latent * x + weights.prediction * e) as f32);
                 branch.latent = Latent::new(branch.latent.shape(), next.collect())?;
@@ -170,12 +147,6 @@ impl Denoising for Run {
         }
         self.done += 1;
         let finished = self.done >= self.batch.steps.end;
-        Ok(finished.then(|| {
-            self.batch
-                .branches
-                .iter()
-                .map(|b| b.latent.clone())
-                .collect()
-        }))
+        Ok(finished.then(|| self.batch.branches.iter().map(|b| b.latent.clone()).collect()))
     }
 }

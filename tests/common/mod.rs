@@ -31,11 +31,8 @@ pub fn short() -> ([Keyframe; 2], BlendOptions) {
         Keyframe::new("a lighthouse at night", 420).negative("rain"),
         Keyframe::new("a quiet lake", 69731932),
     ];
-    let options = BlendOptions {
-        size: Some([64, 48]),
-        preset: Preset::Lowest,
-        ..BlendOptions::default()
-    };
+    let options =
+        BlendOptions { size: Some([64, 48]), preset: Preset::Lowest, ..BlendOptions::default() };
     (keyframes, options)
 }
 
@@ -43,10 +40,7 @@ pub fn short() -> ([Keyframe; 2], BlendOptions) {
 pub fn same(a: &Frame, b: &Frame) -> bool {
     a.width() == b.width()
         && a.height() == b.height()
-        && a.rgb()
-            .iter()
-            .zip(b.rgb())
-            .all(|(a, b)| a.to_bits() == b.to_bits())
+        && a.rgb().iter().zip(b.rgb()).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
 /// Collects what a progress callback is told.

@@ -12,10 +12,7 @@ impl Engine for Scripted {
     fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>> {
         let names = ["first", "second", "unconditional"];
         let one = |prompt: &&[u32]| {
-            let text: String = prompt
-                .iter()
-                .filter_map(|&byte| char::from_u32(byte))
-                .collect();
+            let text: String = prompt.iter().filter_map(|&byte| char::from_u32(byte)).collect();
             self.contexts[names.iter().position(|name| *name == text).unwrap()].clone()
         };
         Ok(prompts.iter().map(one).collect())

@@ -1,0 +1,38 @@
+"""Trains the demo model: `python train.py --work DIR`. Stops and goes on at any time; see README.md.
+
+Each stage leaves a checkpoint in --work and is skipped or continued when it is found there.
+"""
+import argparse
+import importlib
+import os
+
+import torch
+
+STAGES = ["vae", "text", "latents", "unet", "inpaint", "decoder", "export"]
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--work", required=True, help="folder for pictures and checkpoints (about 8 GB)")
+    p.add_argument("--stage", choices=["all"] + STAGES, default="all")
+    p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    p.add_argument("--seed", type=int, default=20)
+    p.add_argument("--pictures", type=int, default=40000)
+    p.add_argument("--latents", type=int, default=16000, help="how many of the pictures the UNets learn from")
+    p.add_argument("--batch", type=int, default=32, help="of the UNets")
+    p.add_argument("--vae-steps", type=int, default=3300)
+    p.add_argument("--decoder-steps", type=int, default=2000)
+    p.add_argument("--text-steps", type=int, default=600)
+    p.add_argument("--unet-steps", type=int, default=4000)
+    p.add_argument("--inpaint-steps", type=int, default=1200)
+    p.add_argument("--preview", type=int, default=1000, help="steps between sheets of generated pictures in --work")
+    p.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)), help="folder of standard/ and inpainting/")
+    args = p.parse_args()
+    os.makedirs(args.work, exist_ok=True)
+    torch.set_num_threads(os.cpu_count())
+    for stage in STAGES if args.stage == "all" else [args.stage]:
+        importlib.import_module("stage_" + stage).train(args)
+
+
+if __name__ == "__main__":
+    main()
