@@ -1,4 +1,60 @@
-//! Seamless transitions between prompts with Stable Diffusion 2.0, by latent blending.
+//! Seamless transitions between prompts with Stable Diffusion 2.0, by *latent blending*.
+//!
+//! A [`Session`] joins keyframes (a prompt and a seed each) and answers "give me the frame at t" for any
+//! t, exactly, in any order, from any thread: intermediate latents of the keyframes' diffusion runs are
+//! mixed on a sphere over a branching tree, and each frame runs the remaining diffusion steps for its
+//! very own t. One picture slowly becomes the other, with no motion, and every frame is a picture of its
+//! own rather than a cross-fade.
+//!
+//! ```
+//! use latentblend::{BlendOptions, Call, Keyframe, Model, Preset, Session};
+//!
+//! # fn main() -> latentblend::Result<()> {
+//! let model = Model::demo(&Call::new())?; // or Model::load("path/to/stable-diffusion-2", ...)
+//! let keyframes = [
+//!     Keyframe::new("a mountain lake at dawn", 420),
+//!     Keyframe::new("a lighthouse by the sea at night", 69731932).negative("rain"),
+//! ];
+//! let options = BlendOptions { preset: Preset::Lowest, ..BlendOptions::default() };
+//! let session = Session::new(&model, &keyframes, &options)?;
+//! let frame = session.render(0.5, &Call::new())?; // half-way
+//! assert_eq!(frame.to_rgb8().len(), 128 * 128 * 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The path of a frame
+//!
+//! ```text
+//! prompt ─ tokenizer ─▶ ids ─ text encoder ─▶ conditioning ─┐
+//! seed ─── noise ─▶ start latent ───────────────────────────┤   plan: numbers only
+//!                                                           ▼   (levels, fractions, parents)
+//!                       denoise: a batch of branches, one UNet call per diffusion step
+//!                                                           ▼
+//!                       latent at t ─ VAE decode ─▶ Frame (RGB f32)
+//! ```
+//!
+//! The modules stand in that order and each uses only those before it: `error`, `progress`, `frame`,
+//! [`backend`] (operations on the hardware), `model` (files), `net` (the three networks), `diffusion`
+//! (noise, schedule, sampler), `blend` (mixing, plan, tree, session). `docs/architecture.md` walks the
+//! same path at length.
+//!
+//! # Conduct
+//!
+//! Nothing is printed, nothing is fetched, and the process is never ended. Every function may be called
+//! from any thread at any time; calls that need the same device take turns of one UNet evaluation.
+//! Progress and cancelling belong to one call and go through [`Call`].
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
 pub mod backend;
 mod blend;
 mod diffusion;
@@ -8,20 +64,20 @@ mod model;
 mod net;
 mod progress;
 
-pub use blend::*;
-pub use diffusion::*;
+pub use blend::{
+    BlendOptions, Branching, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look, Parents, Plan,
+    Preset, Session, mix_contexts, parents, slerp, spacing,
+};
+pub use diffusion::{
+    Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,
+    Schedule, SchedulePolicy, Step, Weights, cpu_normals, cuda_normals, ddim, noise,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use frame::Frame;
 pub use model::{DiffusionConfig, Embedded, PredictionType, Spacing};
 pub use progress::{Call, Cancel, Progress, Stage};
 
 #[cfg(test)]
-#[allow(
-    unreachable_pub,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "shared with the tests"
-)]
+#[allow(unreachable_pub, dead_code, reason = "shared with the tests")]
 #[path = "../tests/common/golden.rs"]
 mod golden;

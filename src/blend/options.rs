@@ -168,7 +168,7 @@ fn latent_shape([width, height]: [usize; 2], model: &ModelInfo) -> Result<[usize
     /// Beyond this no machine holds the activations; a typing error does not reach an allocation.
     const MOST: usize = 16_384;
     for (name, length) in [("width", width), ("height", height)] {
-        if length == 0 || length % model.factor != 0 {
+        if length == 0 || !length.is_multiple_of(model.factor) {
             return Err(Error::invalid(format!(
                 "{name} {length} is not a multiple of {}",
                 model.factor

@@ -54,7 +54,7 @@ impl Context {
     /// # Errors
     /// `InvalidArgument` where `data` does not split into `tokens` rows.
     pub fn new(tokens: usize, data: Vec<f32>) -> Result<Self> {
-        if tokens == 0 || data.is_empty() || data.len() % tokens != 0 {
+        if tokens == 0 || data.is_empty() || !data.len().is_multiple_of(tokens) {
             return Err(Error::invalid(format!(
                 "{} values do not split into {tokens} tokens",
                 data.len()

@@ -74,7 +74,7 @@ pub fn cpu_normals(seed: u64, count: usize) -> Vec<f32> {
     for block in values.chunks_exact_mut(BLOCK) {
         box_muller(block);
     }
-    if count % BLOCK != 0 {
+    if !count.is_multiple_of(BLOCK) {
         // ATen draws the last 16 anew, over values that are finished already.
         let tail = &mut values[count - BLOCK..];
         tail.iter_mut().for_each(|v| *v = twister.uniform());

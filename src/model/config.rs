@@ -302,7 +302,7 @@ impl UnetConfig {
             None => return no(format!("attention_head_dim: {levels} numbers are wanted")),
         };
         for (&channels, &heads) in file.block_out_channels.iter().zip(&heads) {
-            if heads == 0 || channels % heads != 0 {
+            if heads == 0 || !channels.is_multiple_of(heads) {
                 return no(format!("{channels} channels do not split into {heads} heads"));
             }
         }
@@ -372,7 +372,7 @@ impl TextConfig {
                 config.hidden_act
             ));
         }
-        if config.heads == 0 || config.width == 0 || config.width % config.heads != 0 {
+        if config.heads == 0 || config.width == 0 || !config.width.is_multiple_of(config.heads) {
             return no(format!(
                 "width {} does not split into {} heads",
                 config.width, config.heads

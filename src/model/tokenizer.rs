@@ -109,9 +109,7 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
     let merges = merges
         .lines()
         .enumerate()
-        .filter(|(number, line)| {
-            !(*number == 0 && line.starts_with("#version")) && !line.is_empty()
-        })
+        .filter(|(number, line)| !(line.is_empty() || *number == 0 && line.starts_with("#version")))
         .map(|(number, line)| match line.split_once(' ') {
             Some((a, b)) if !b.contains(' ') => Ok((a.to_owned(), b.to_owned())),
             _ => Err(bad(format!("line {}: two parts are wanted", number + 1))),
@@ -147,7 +145,10 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
         .map_err(internal)?;
     inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
     inner
-        .add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])
+        .add_special_tokens([
+            AddedToken::from(START, true).normalized(true),
+            AddedToken::from(END, true).normalized(true),
+        ])
         .map_err(internal)?;
     Ok(inner)
 }

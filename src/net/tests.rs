@@ -72,7 +72,7 @@ fn check_unet(model: &str) {
     for case in ["square8", "square16", "odd9x13", "mixed_t"] {
         let all = &recorded[&format!("{case}.latent")];
         let times = &recorded[&format!("{case}.timestep")].values;
-        for sample in 0..2 {
+        for (sample, &timestep) in times.iter().enumerate() {
             let one = all.row(sample);
             let one = Recorded { shape: [&[1], &one.shape[..]].concat(), values: one.values };
             let input = channels_last(&one);
@@ -91,7 +91,7 @@ fn check_unet(model: &str) {
                     extra: extra.as_ref(),
                     rows: &[0],
                     prompts: &[sample],
-                    time: &unet.time(&Reference, times[sample]).unwrap(),
+                    time: &unet.time(&Reference, timestep).unwrap(),
                     keys_values: &keys_values,
                 },
             );

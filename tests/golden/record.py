@@ -1,6 +1,6 @@
 """Makes every file of tests/golden anew: python tests/golden/record.py [part ...].
 
-Parts: checkpoints networks sampling noise tree mixture (all of them, in this order, when none is named). All but the
+Parts: checkpoints networks sampling noise tree mixture demo (all of them, in this order, when none is named). All but the
 first read the checkpoints that are there. See README.md for what the files hold.
 """
 import sys
@@ -41,7 +41,12 @@ def mixture():
     part.record()
 
 
-PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, noise, tree, mixture)}
+def demo():
+    import demo as part
+    part.record()
+
+
+PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, noise, tree, mixture, demo)}
 
 if __name__ == "__main__":
     unknown = [name for name in sys.argv[1:] if name not in PARTS]
