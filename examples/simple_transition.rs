@@ -266,9 +266,8 @@ fn write_png(path: &Path, frame: &Frame, deep: bool) -> Result<(), common::Outpu
 fn write_leaves(session: &Session, path: &Path) -> Result<(), Box<dyn Error>> {
     use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
     let times = session.leaves();
-    let (latents, frames) = watched("leaves", |call| {
-        Ok((session.latents(&times, call)?, session.render_many(&times, call)?))
-    })?;
+    let latents = watched("leaves", |call| session.latents(&times, call))?;
+    let frames = watched("pictures", |call| session.render_many(&times, call))?;
     let bytes = |values: &mut dyn Iterator<Item = f32>| -> Vec<u8> {
         values.flat_map(f32::to_le_bytes).collect()
     };

@@ -3,7 +3,10 @@
 //! A message names the value that was met and what was wanted, so that a person who reads it in a
 //! host's status line can act without a debugger.
 
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 /// What went wrong, sorted by what a caller does about it.
 ///
@@ -89,6 +92,39 @@ impl Error {
         };
         Error::new(kind, format!("{path}: {error}"))
     }
+}
+
+/// Threads of ours have names that begin so.
+pub(crate) const THREAD_NAME: &str = "latentblend";
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body`; a panic in it becomes an `Internal` error, and nothing is printed.
+///
+/// What `body` has borrowed may be left half-changed by a panic, so callers give up what it worked on.
+pub(crate) fn guarded<T>(body: impl FnOnce() -> T) -> Result<T> {
+    static ONCE: Once = Once::new();
+    // The hook before ours still sees every panic that isn't ours.
+    ONCE.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |info| {
+            let thread = std::thread::current();
+            let ours = thread.name().is_some_and(|name| name.starts_with(THREAD_NAME));
+            if !(ours || GUARDED.get()) {
+                before(info);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(body));
+    GUARDED.set(outer);
+    result.map_err(|panic| {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+        Error::internal(format!("a fault of the library: {what}"))
+    })
 }
 
 impl fmt::Display for Error {

@@ -70,7 +70,7 @@ pub use blend::{
 };
 pub use diffusion::{
     Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,
-    Schedule, SchedulePolicy, Step, Weights, cpu_normals, cuda_normals, ddim, noise,
+    Schedule, SchedulePolicy, Step, StepWeights, cpu_normals, cuda_normals, ddim, noise,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use frame::Frame;

@@ -5,6 +5,7 @@
 //! model and the session as usable as before.
 
 use crate::error::{Error, Result};
+use parking_lot::Mutex;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -63,13 +64,16 @@ type Report<'a> = dyn Fn(&Progress) -> ControlFlow<()> + Sync + 'a;
 
 /// Watches and stops one call: an optional token and an optional progress callback.
 ///
-/// The callback runs on the thread that made the call. `ControlFlow::Break(())` cancels.
+/// For one call of one function; what comes next wants a `Call` of its own. The callback runs on the
+/// thread that made the call, at least every 20 ms. `ControlFlow::Break(())` cancels. It must not render
+/// or prepare the session that it watches: it would wait for itself.
 #[derive(Default)]
 pub struct Call<'a> {
     cancel: Option<Cancel>,
     progress: Option<Box<Report<'a>>>,
     /// The bits of the highest fraction reported so far: a report never falls below it.
     highest: AtomicU64,
+    last: Mutex<Option<Progress>>,
 }
 
 impl<'a> Call<'a> {
@@ -93,6 +97,11 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// The token, for whoever works on another thread.
+    pub(crate) fn token(&self) -> Option<Cancel> {
+        self.cancel.clone()
+    }
+
     /// Fails with `Cancelled` once the token is requested.
     pub fn poll(&self) -> Result<()> {
         match &self.cancel {
@@ -112,9 +121,22 @@ impl<'a> Call<'a> {
         let before = self.highest.fetch_max(fraction.to_bits(), Ordering::AcqRel);
         let fraction = fraction.max(f64::from_bits(before));
         let units = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        match progress(&Progress { stage, done: units(done), total: units(total), fraction }) {
+        let report = Progress { stage, done: units(done), total: units(total), fraction };
+        *self.last.lock() = Some(report);
+        match progress(&report) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(Error::cancelled()),
+        }
+    }
+
+    /// Polls, and reports what was reported last, so that a callback can cancel while the call waits.
+    pub(crate) fn again(&self) -> Result<()> {
+        let last = *self.last.lock();
+        match last {
+            Some(last) => {
+                self.report(last.stage, last.done as usize, last.total as usize, last.fraction)
+            }
+            None => self.poll(),
         }
     }
 }

@@ -182,7 +182,7 @@ fn models_of_another_family_are_refused() {
 
 #[test]
 fn absurd_configurations_are_refused() {
-    let cases: [(&str, Change<'_>); 10] = [
+    let cases: [(&str, Change<'_>); 20] = [
         ("unet/config.json", &|c| c["block_out_channels"] = json!([])),
         ("unet/config.json", &|c| c["norm_num_groups"] = json!(0)),
         ("unet/config.json", &|c| c["norm_num_groups"] = json!(7)),
@@ -193,6 +193,16 @@ fn absurd_configurations_are_refused() {
         ("scheduler/scheduler_config.json", &|c| c["beta_schedule"] = json!("cosine")),
         ("scheduler/scheduler_config.json", &|c| c["beta_end"] = json!(2.0)),
         ("scheduler/scheduler_config.json", &|c| c["num_train_timesteps"] = json!(1)),
+        ("scheduler/scheduler_config.json", &|c| c["steps_offset"] = json!(u64::MAX)),
+        ("scheduler/scheduler_config.json", &|c| c["thresholding"] = json!(true)),
+        ("text_encoder/config.json", &|c| c["num_hidden_layers"] = json!(1_000_000_000_000u64)),
+        ("text_encoder/config.json", &|c| c["layer_norm_eps"] = json!(-1.0)),
+        ("unet/config.json", &|c| c["layers_per_block"] = json!(1u64 << 62)),
+        ("unet/config.json", &|c| c["sample_size"] = json!(1u64 << 60)),
+        ("unet/config.json", &|c| c["freq_shift"] = json!(4)),
+        ("unet/config.json", &|c| c["transformer_layers_per_block"] = json!(2)),
+        ("unet/config.json", &|c| c["center_input_sample"] = json!(true)),
+        ("vae/config.json", &|c| c["layers_per_block"] = json!(1u64 << 62)),
     ];
     for (name, change) in cases {
         let folder = Folder::new();
@@ -230,6 +240,27 @@ fn a_tensor_that_is_missing_or_misshaped_is_named() {
     });
     let error = folder.error(UNET);
     assert!(error.message().contains("has type I16, wanted F32, F16 or BF16"), "{error}");
+}
+
+#[test]
+fn a_tensor_that_has_no_place_is_named() {
+    let folder = Folder::new();
+    let name = "down_blocks.0.attentions.0.transformer_blocks.1.norm1.weight";
+    folder.edit_tensors(UNET, |tensors| {
+        tensors.insert(name.into(), Stored::f32(&[8], &[1.0; 8]));
+    });
+    let error = folder.error(UNET);
+    assert_eq!(error.kind(), ErrorKind::BadModel);
+    assert!(error.message().contains(name), "{error}");
+}
+
+#[test]
+fn full_precision_comes_before_the_variant() {
+    let folder = Folder::new();
+    let plain = frame(&folder.load().unwrap());
+    let variant = UNET.replace(".safetensors", ".fp16.safetensors");
+    folder.write(&variant, "not even a model");
+    assert_same_frame(&folder, &plain);
 }
 
 #[test]

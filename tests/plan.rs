@@ -4,7 +4,7 @@ mod common;
 
 use common::golden::json;
 use latentblend::{
-    Branching, DiffusionConfig, GuidanceDamping, Plan, PredictionType, Preset, Schedule,
+    Branching, DiffusionConfig, GuidanceDamping, Look, Plan, PredictionType, Preset, Schedule,
     SchedulePolicy, Spacing, parents, spacing,
 };
 use serde_json::Value;
@@ -33,10 +33,18 @@ fn check_plan(name: &str, wanted: &Value) {
     {
         let leaves = preset.leaves(frames.parse().unwrap());
         assert_eq!(preset.steps(), steps, "{name}");
-        assert_eq!(Branching::automatic(steps, 0.65, leaves, false).unwrap(), branching, "{name}");
+        assert_eq!(
+            Branching::automatic(steps, 0.65, leaves, Look::Compat2022).unwrap(),
+            branching,
+            "{name}"
+        );
     }
     if name.starts_with("auto.") {
-        assert_eq!(Branching::automatic(steps, 0.65, 45, false).unwrap(), branching, "{name}");
+        assert_eq!(
+            Branching::automatic(steps, 0.65, 45, Look::Compat2022).unwrap(),
+            branching,
+            "{name}"
+        );
     }
     let plan = Plan::new(steps, &branching, wanted["mid_compression"].as_f64().unwrap()).unwrap();
     assert_eq!(plan.branch_steps() as u64, wanted["cost"].as_u64().unwrap(), "{name}");
@@ -106,7 +114,7 @@ fn spacing_and_branching_equal_those_of_2022() {
     for case in recorded["autosetup"].as_array().unwrap() {
         let steps = case["steps"].as_u64().unwrap() as usize;
         let (depth, leaves) = (case["depth"].as_f64().unwrap(), case["leaves"].as_u64().unwrap());
-        let got = Branching::automatic(steps, depth, leaves as usize, false).unwrap();
+        let got = Branching::automatic(steps, depth, leaves as usize, Look::Compat2022).unwrap();
         assert_eq!(got.injections, counts(&case["indices"]), "{case}");
         assert_eq!(got.branches, counts(&case["branches"]), "{case}");
     }
@@ -150,7 +158,7 @@ fn the_schedule_of_2022_is_kept_with_its_lengths() {
 fn the_last_level_keeps_its_leaves() {
     // 2022's rule drops the last injection of 'low', and 15 of its 22 leaves with it.
     let (steps, leaves) = (Preset::Low.steps(), Preset::Low.leaves(360));
-    let kept = Branching::automatic(steps, 0.65, leaves, true).unwrap();
+    let kept = Branching::automatic(steps, 0.65, leaves, Look::Current).unwrap();
     assert_eq!((kept.injections, kept.branches), (vec![0, 10], vec![2, 22]));
 }
 

@@ -2,13 +2,15 @@
 
 mod common;
 
+use common::watched::watched_model;
 use common::{Reports, same, short, tiny};
 use latentblend::{
-    Batch, BlendOptions, Branch, Call, Cancel, ErrorKind, Frame, Keyframe, Model, NoiseKind,
-    Preset, SchedulePolicy, Session, Stage, noise,
+    Batch, BlendOptions, Branch, Call, Cancel, ErrorKind, Frame, Keyframe, Latent, Model,
+    NoiseKind, Preset, SchedulePolicy, Session, Stage, noise,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const TIMES: [f64; 7] = [0.0, 0.2, 0.375, 0.5, 0.61, 0.9, 1.0];
 
@@ -99,16 +101,38 @@ fn a_frame_is_the_same_from_eight_threads() {
 fn a_frame_is_the_same_whatever_the_number_of_threads() {
     // The engine's own results, computed in pools of different sizes.
     let model = tiny("base");
-    let session = session(&model, |_| {});
+    let session = session(&model, |options| options.size = Some([128, 128]));
     let latents = session.latents(&[0.3, 0.7], &Call::new()).unwrap();
-    let decode = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| model.engine().decode(&latents).unwrap())
+    let (ids, _) = model.tokenize("a lighthouse").unwrap();
+    let everything = || {
+        let engine = model.engine();
+        let context = Arc::new(engine.encode_prompts(&[&ids]).unwrap().remove(0));
+        let frames = engine.decode(&latents).unwrap();
+        let posterior = engine.encode(&frames[0]).unwrap();
+        let branch = Branch {
+            latent: latents[0].clone(),
+            positive: Arc::clone(&context),
+            negative: context,
+            guidance: 4.0,
+            extra: None,
+        };
+        let schedule = Arc::new(model.schedule(3, SchedulePolicy::Model).unwrap());
+        let batch = Batch { branches: vec![branch; 2], schedule, steps: 0..3 };
+        let mut run = Arc::clone(engine).denoise(batch).unwrap();
+        let denoised = loop {
+            if let Some(latents) = run.advance().unwrap() {
+                break latents;
+            }
+        };
+        (frames, posterior, denoised)
     };
-    let one = decode(1);
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(everything)
+    };
+    let one = with(1);
     for threads in [2, 3, 8] {
-        let many = decode(threads);
-        assert!(one.iter().zip(&many).all(|(a, b)| same(a, b)), "{threads} threads");
+        assert_eq!(with(threads), one, "{threads} threads");
     }
 }
 
@@ -225,24 +249,50 @@ fn cancel_takes_effect_at_every_stage_and_leaves_the_session_usable() {
     }
     for stop in 0..stages.len() {
         let session = session(&model, |_| {});
-        for by_callback in [true, false] {
-            let token = Cancel::new();
-            let seen = std::sync::atomic::AtomicUsize::new(0);
-            let call = Call::new().cancel(&token).on_progress(|_| {
-                let seen = seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if seen < stop {
-                    return ControlFlow::Continue(());
-                }
-                token.request();
-                if by_callback { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
-            // A waiting caller looks every 20 ms, so a very short call may be through before.
-            match session.render(0.61, &call) {
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled),
-                Ok(frame) => assert_same(&frame, &wanted[4], "not cancelled"),
+        let (seen, broke) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let call = Call::new().on_progress(|_| {
+            if seen.fetch_add(1, Ordering::Relaxed) < stop {
+                return ControlFlow::Continue(());
+            }
+            broke.store(true, Ordering::Relaxed);
+            ControlFlow::Break(())
+        });
+        let result = session.render(0.61, &call);
+        drop(call);
+        match result {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled),
+            // How often a callback is told depends on the machine; what it said must not be lost.
+            Ok(frame) => {
+                assert!(!broke.load(Ordering::Relaxed), "a cancel was ignored");
+                assert_same(&frame, &wanted[4], "not cancelled");
             }
         }
         assert_same(&session.render(0.61, &Call::new()).unwrap(), &wanted[4], "after a cancel");
+    }
+}
+
+#[test]
+fn cancel_waits_for_one_turn_of_the_device_at_most() {
+    for stop in [1, 3, 9, 14, 17] {
+        let (model, log) = watched_model();
+        let session = session(&model, |_| {});
+        let token = Cancel::new();
+        let at = Arc::new(AtomicUsize::new(usize::MAX));
+        log.on_turn({
+            let (token, at) = (token.clone(), Arc::clone(&at));
+            move |turns| {
+                if turns == stop {
+                    at.store(turns, Ordering::SeqCst);
+                    token.request();
+                }
+            }
+        });
+        let error = session.render(0.61, &Call::new().cancel(&token)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        // What comes next takes the turn behind whatever was running.
+        session.render(0.0, &Call::new().cancel(&token)).unwrap_err();
+        assert_eq!(at.load(Ordering::SeqCst), stop);
+        assert_eq!(log.turns(), stop, "turns were taken after the cancel");
     }
 }
 
@@ -280,24 +330,46 @@ fn a_cancelled_prepare_goes_on_where_it_was() {
 
 #[test]
 fn a_render_overtakes_a_prepare() {
-    let model = tiny("base");
-    let session = session(&model, |options| {
+    let (model, log) = watched_model();
+    let long = session(&model, |options| {
         options.preset = Preset::Ultra;
         options.size = Some([128, 128]);
     });
-    let finished = std::sync::atomic::AtomicBool::new(false);
+    let other = session(&model, |_| {});
     std::thread::scope(|scope| {
-        let prepare = scope.spawn(|| {
-            let result = session.prepare(&Call::new());
-            finished.store(true, std::sync::atomic::Ordering::SeqCst);
-            result
-        });
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let frame = session.render(0.5, &Call::new()).unwrap();
-        assert!(!finished.load(std::sync::atomic::Ordering::SeqCst), "prepare was through before");
+        let prepare = scope.spawn(|| long.prepare(&Call::new()));
+        while log.turns() < 3 {
+            std::thread::yield_now();
+        }
+        let before = log.turns();
+        let frame = other.render(0.5, &Call::new()).unwrap();
+        let turns = log.entries().split_off(before);
+        // Evaluations of the other run, whose schedule is longer.
+        let patient = turns.iter().filter(|(steps, _)| *steps == 100).count();
+        assert!(patient <= 1, "a frame waited for {patient} turns of a prepare: {turns:?}");
+        assert!(!prepare.is_finished(), "the prepare was through before");
+        assert_same(&other.render(0.5, &Call::new()).unwrap(), &frame, "again");
+        // A frame of the very session that is being prepared.
+        let frame = long.render(0.5, &Call::new()).unwrap();
+        assert!(!prepare.is_finished(), "the frame waited for the prepare");
+        assert_same(&long.render(0.5, &Call::new()).unwrap(), &frame, "again");
         prepare.join().unwrap().unwrap();
-        assert_same(&session.render(0.5, &Call::new()).unwrap(), &frame, "after prepare");
     });
+}
+
+#[test]
+fn a_branch_is_made_once_however_many_ask_for_it() {
+    let (model, log) = watched_model();
+    let shared = session(&model, |_| {});
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| shared.render(0.61, &Call::new()).unwrap());
+        }
+    });
+    // The keyframes' block, and the frame's own.
+    let evaluations = 8 + 4;
+    let denoised = log.entries().iter().filter(|(steps, _)| *steps > 0).count();
+    assert_eq!(denoised, evaluations);
 }
 
 #[test]
@@ -320,6 +392,21 @@ fn bad_options_are_refused_with_the_value_and_what_was_wanted() {
     assert_eq!(message(&|o| o.guidance = -1.0), invalid("guidance scale -1: wanted 0 to 100"));
     assert_eq!(message(&|o| o.guidance = f64::INFINITY).0, ErrorKind::InvalidArgument);
     assert_eq!(message(&|o| o.guidance_mid_damper = 0.0).0, ErrorKind::InvalidArgument);
+    assert_eq!(
+        message(&|o| o.guidance_mid_damper = -0.5),
+        invalid("guidance mid damper -0.5: wanted above 0 to 1")
+    );
+    assert_eq!(
+        message(&|o| o.frames = 1 << 40),
+        invalid("1099511627776 frames: wanted up to 200000")
+    );
+    let huge = message(&|o| o.size = Some([16384, 16384]));
+    assert_eq!(huge.0, ErrorKind::OutOfMemory);
+    assert!(huge.1.contains("MiB"), "{}", huge.1);
+    let bad = Latent::new([4, 6, 8], vec![f32::NAN; 192]).unwrap();
+    let bad = [keyframes[0].clone().start(bad), keyframes[1].clone()];
+    let error = Session::new(&model, &bad, &options).map(|_| ()).unwrap_err();
+    assert_eq!(error.message(), "a start latent holds values that are not finite");
     let none = Session::new(&model, &[], &options).map(|_| ()).unwrap_err();
     assert_eq!(none.message(), "0 keyframes: wanted 1 to 10000");
     let session = Session::new(&model, &keyframes, &options).unwrap();
@@ -327,6 +414,26 @@ fn bad_options_are_refused_with_the_value_and_what_was_wanted() {
         let error = session.render(t, &Call::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert_eq!(error.message(), format!("t {t}: wanted 0 to 1"));
+    }
+}
+
+#[test]
+fn few_steps_and_small_pictures_work() {
+    let model = tiny("base");
+    for steps in 1..=12 {
+        let session = session(&model, |options| {
+            options.steps = Some(steps);
+            options.size = Some([8, 8]);
+        });
+        session.prepare(&Call::new()).unwrap();
+        let frame = session.render(0.3, &Call::new()).unwrap();
+        assert_eq!((frame.width(), frame.height()), (8, 8));
+        // From two steps on there is a tree, and its last block is shorter than the run.
+        assert_eq!(session.plan().levels().len() > 1, steps > 1, "{steps} steps");
+    }
+    for depth in [0.0, 0.96, 0.999] {
+        let session = session(&model, |options| options.depth = depth);
+        session.render(0.5, &Call::new()).unwrap();
     }
 }
 

@@ -27,7 +27,11 @@ fn stable_diffusion_2(spacing: Spacing) -> DiffusionConfig {
 #[test]
 fn schedules_equal_diffusers() {
     let recorded = read("schedules");
-    for (name, spacing) in [("leading", Spacing::Leading), ("trailing", Spacing::Trailing)] {
+    for (name, spacing) in [
+        ("leading", Spacing::Leading),
+        ("trailing", Spacing::Trailing),
+        ("linspace", Spacing::Linspace),
+    ] {
         let config = stable_diffusion_2(spacing);
         let mut cases = 0;
         for (key, timesteps) in &recorded {

@@ -54,6 +54,11 @@ fn a_module_uses_only_those_before_it() {
         let Some(own) = place(&module) else { panic!("{}: not on the path", path.display()) };
         let test = path.file_name().is_some_and(|name| name == "tests.rs");
         for (number, line) in text.lines().enumerate() {
+            // The other ways to another module.
+            let climbs = code(line).contains("super::super")
+                || path.file_name().is_some_and(|name| name == "mod.rs")
+                    && code(line).replace("super::*", "").contains("super::");
+            assert!(!climbs, "{}:{}: {line}", path.display(), number + 1);
             for rest in code(line).split("crate::").skip(1) {
                 let used = named(rest);
                 if test && used == "golden" {

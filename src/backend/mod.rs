@@ -9,8 +9,11 @@
 //! plain lines and is the definition every other backend is tested against.
 //!
 //! Every backend keeps two promises: a sample's result does not depend on the other samples of the
-//! batch, nor on the number of threads; and an operation allocates no more than its result and a
-//! bounded scratch buffer (scores of an attention are never held whole).
+//! batch, nor on the number of threads; and what an attention or a convolution needs besides tensors of
+//! its operands' and result's sizes is bounded (scores are never held whole).
+//!
+//! Public for benches and for whoever wants to write another backend; the library itself offers none of
+//! its functions for calls with unchecked shapes.
 
 mod host;
 mod matrix;

@@ -87,7 +87,7 @@ fn tensor(shape: impl Into<candle_core::Shape>, values: Vec<f32>) -> Result<Tens
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-/// The index of (n, h, w, c) in [`Tensor::dims`].
+/// (n, h, w, c)
 fn dims(x: &Tensor) -> Result<[usize; 4]> {
     let (n, h, w, c) = x.dims4()?;
     Ok([n, h, w, c])
@@ -233,8 +233,14 @@ fn convolve(x: &Tensor, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
     let [n, h, w, c] = dims(x)?;
     let [kh, kw] = conv.kernel;
     let ConvSpec { stride, before, after } = conv.spec;
-    let out_height = (h + before + after - kh) / stride + 1;
-    let out_width = (w + before + after - kw) / stride + 1;
+    let length = |length: usize, kernel: usize| {
+        (length + before + after).checked_sub(kernel).map(|rest| rest / stride + 1)
+    };
+    let (Some(out_height), Some(out_width)) = (length(h, kh), length(w, kw)) else {
+        return Err(Error::internal(format!(
+            "{h}x{w} pixels are fewer than a kernel of {kh}x{kw}"
+        )));
+    };
     let channels = conv.weight.outputs;
     let block = (SCRATCH / (out_width * conv.weight.inputs).max(1)).max(1);
     let mut out = Vec::with_capacity(n * out_height * out_width * channels);

@@ -10,6 +10,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Branches that are claimed, and denoised, together. Others who want one of them wait for no more, and
+/// a cancelled call keeps the batches that it has finished.
+pub(crate) const BATCH: usize = 16;
+
 struct Entry {
     latent: Arc<Latent>,
     used: u64,
@@ -100,6 +104,7 @@ impl Cache {
         if missing.is_empty() {
             return Lookup::Complete;
         }
+        missing.truncate(BATCH);
         let busy = |node: &Node| {
             state.urgent.contains(node)
                 || priority == Priority::Patient && state.patient.contains(node)

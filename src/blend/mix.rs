@@ -61,7 +61,13 @@ pub fn mix_contexts(
     fraction: f64,
 ) -> Result<Context> {
     if p.tokens() != q.tokens() || p.width() != q.width() {
-        return Err(Error::invalid("conditionings of different shapes cannot be mixed"));
+        return Err(Error::invalid(format!(
+            "conditionings of {}x{} and {}x{} values cannot be mixed",
+            p.tokens(),
+            p.width(),
+            q.tokens(),
+            q.width()
+        )));
     }
     if fraction == 0.0 || p == q {
         return Ok(p.clone());

@@ -11,6 +11,6 @@ mod timing;
 mod tree;
 
 pub use mix::{EmbeddingMix, mix_contexts, slerp};
-pub use options::{BlendOptions, Keyframe, Look};
-pub use plan::{Branching, GuidanceDamping, Level, Parents, Plan, Preset, parents, spacing};
+pub use options::{BlendOptions, Keyframe};
+pub use plan::{Branching, GuidanceDamping, Level, Look, Parents, Plan, Preset, parents, spacing};
 pub use session::Session;

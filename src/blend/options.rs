@@ -2,7 +2,7 @@
 //! the schedule and the size of the latents.
 
 use super::mix::EmbeddingMix;
-use super::plan::{Branching, GuidanceDamping, Plan, Preset};
+use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
 use crate::diffusion::{Latent, ModelInfo, NoiseKind, Schedule, SchedulePolicy};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -37,19 +37,6 @@ impl Keyframe {
         self.negative_prompt = prompt.into();
         self
     }
-}
-
-/// Which version's choices a transition is made with, so that a look stays what it was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Look {
-    /// This library's own, with the original's slips mended.
-    #[default]
-    Current,
-    /// All choices of the original's version of 2022 (b99d18f) at once: its schedule, presets,
-    /// guidance damping, straight mixing of conditioning, and spaces for underscores in prompts. The
-    /// same weights and noise then give its leaves.
-    Compat2022,
 }
 
 /// How a transition is made. The defaults are those of the original's first example.
@@ -127,7 +114,12 @@ impl Recipe {
             }
         };
         within("guidance scale", options.guidance, 0.0, 100.0)?;
-        within("guidance mid damper", options.guidance_mid_damper, f64::MIN_POSITIVE, 1.0)?;
+        let damper = options.guidance_mid_damper;
+        if !(damper > 0.0 && damper <= 1.0) {
+            return Err(Error::invalid(format!(
+                "guidance mid damper {damper}: wanted above 0 to 1"
+            )));
+        }
         let compat = options.look == Look::Compat2022;
         let policy = if compat { SchedulePolicy::Compat2022 } else { SchedulePolicy::Model };
         let steps = options.steps.unwrap_or(options.preset.steps());
@@ -135,15 +127,20 @@ impl Recipe {
         let branching = match &options.branching {
             Some(branching) => branching.clone(),
             None => {
+                const MOST: usize = 200_000;
+                if options.frames > MOST {
+                    let frames = options.frames;
+                    return Err(Error::invalid(format!("{frames} frames: wanted up to {MOST}")));
+                }
                 let leaves = options.preset.leaves(options.frames);
-                Branching::automatic(steps, options.depth, leaves, !compat)?
+                Branching::automatic(steps, options.depth, leaves, options.look)?
             }
         };
         // The schedule of 2022 may be shorter than was asked for.
         let plan = Plan::new(schedule.steps.len(), &branching, options.mid_compression)?;
         let size = options.size.unwrap_or(model.native_size);
         // No guidance is a scale of exactly 1; damping must not take that for a strength.
-        let unguided = options.guidance <= 1.0;
+        let unguided = options.guidance == 1.0 || options.guidance <= 1.0 && !compat;
         Ok(Recipe {
             shape: latent_shape(size, model)?,
             plan,

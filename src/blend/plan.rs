@@ -6,6 +6,19 @@
 
 use crate::error::{Error, Result};
 
+/// Which version's choices a transition is made with, so that a look stays what it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Look {
+    /// This library's own, with the original's slips mended.
+    #[default]
+    Current,
+    /// All choices of the original's version of 2022 (b99d18f) at once: its schedule, presets,
+    /// guidance damping, straight mixing of conditioning, and spaces for underscores in prompts. The
+    /// same weights, conditioning and noise then give its leaves.
+    Compat2022,
+}
+
 /// The presets of 2022: a number of steps, and of frames held in the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -77,27 +90,46 @@ const DISTANCE: usize = 3;
 
 impl Branching {
     /// The branching for `steps` diffusion steps: the first branches leave at `depth` of them, and
-    /// their number grows geometrically up to `leaves`. `keep_leaves` mends a slip of 2022: where its
-    /// rule drops the last injection, the leaves went with it.
+    /// their number grows geometrically up to `leaves`.
+    ///
+    /// [`Look::Compat2022`] keeps what 2022's rule does beyond that: it gives no tree for fewer than 10
+    /// steps, injections past the end for a depth close to 1, and drops all leaves along with an
+    /// injection that it drops.
     ///
     /// # Errors
     /// `InvalidArgument` for a depth outside 0..1, or for fewer than 2 leaves.
-    pub fn automatic(steps: usize, depth: f64, leaves: usize, keep_leaves: bool) -> Result<Self> {
+    pub fn automatic(steps: usize, depth: f64, leaves: usize, look: Look) -> Result<Self> {
         if !(0.0..1.0).contains(&depth) {
             return Err(Error::invalid(format!("depth {depth}: wanted 0 to below 1")));
         }
         if leaves < 2 {
             return Err(Error::invalid(format!("{leaves} leaves: wanted at least 2")));
         }
-        let first = (steps as f64 * depth).round_ties_even();
-        let last = steps as f64 - DISTANCE as f64;
-        let count = (steps / 5).saturating_sub(1);
+        let current = look == Look::Current;
+        let mut first = (steps as f64 * depth).round_ties_even();
+        let mut last = steps as f64 - DISTANCE as f64;
+        let mut count = (steps / 5).saturating_sub(1);
+        let mut distance = DISTANCE;
+        if current && steps < 2 {
+            count = 0;
+        } else if current {
+            count = count.max(1);
+            distance = DISTANCE.min((steps / 5).max(1));
+            first = first.clamp(1.0, (steps - 1) as f64);
+            last = last.max(first);
+        } else if first >= steps as f64 {
+            return Err(Error::invalid(format!(
+                "depth {depth} puts the first branches at step {first} of {steps}"
+            )));
+        }
+        // Spaced as numpy's linspace, whose last value is exact.
+        let between = if count > 1 { (last - first) / (count - 1) as f64 } else { 0.0 };
         let mut branching = Branching { injections: vec![0], branches: vec![2] };
         for index in 0..count {
-            let share = if count > 1 { index as f64 / (count - 1) as f64 } else { 0.0 };
-            let injection = (first + (last - first) * share) as usize;
+            let exact = index > 0 && index + 1 == count;
+            let injection = if exact { last } else { first + index as f64 * between } as usize;
             let before = branching.injections.last().copied().unwrap_or(0);
-            if injection >= before + DISTANCE {
+            if injection >= before + distance {
                 let share = (index + 1) as f64 / count as f64;
                 let (two, all) = (2f64.log10(), (leaves as f64).log10());
                 let branches = 10f64.powf(two + (all - two) * share).round_ties_even();
@@ -105,7 +137,7 @@ impl Branching {
                 branching.branches.push(branches as usize);
             }
         }
-        if keep_leaves
+        if current
             && branching.branches.len() > 1
             && let Some(last) = branching.branches.last_mut()
         {
@@ -142,6 +174,11 @@ impl Branching {
         }
         if let Some(late) = self.injections.iter().find(|&&step| step >= steps) {
             return Err(Error::invalid(format!("an injection at step {late} of {steps}")));
+        }
+        const LEVELS: usize = 64;
+        if self.injections.len() > LEVELS {
+            let count = self.injections.len();
+            return Err(Error::invalid(format!("{count} injections: wanted up to {LEVELS}")));
         }
         const MOST: usize = 100_000;
         if let Some(odd) = self.branches.iter().find(|&&n| !(2..=MOST).contains(&n)) {

@@ -1,12 +1,12 @@
 //! In: a model, keyframes and options. Out: [`Session`], which answers "give me the frame at t" for any
 //! t, exactly, in any order, from any thread.
 
-use super::options::{BlendOptions, Keyframe, Look, Recipe};
-use super::plan::Plan;
+use super::options::{BlendOptions, Keyframe, Recipe};
+use super::plan::{Look, Plan};
 use super::timing::{Place, place, rounded};
 use super::tree::{Node, Tree};
-use crate::diffusion::{Latent, Model, Priority, Schedule};
-use crate::error::{Error, Result};
+use crate::diffusion::{Latent, Model, Priority, Schedule, physical};
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Frame;
 use crate::progress::Call;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub struct Session(Arc<Inner>);
 
 struct Inner {
     tree: Tree,
-    /// The places of the plan's leaves, and the t that asks for each.
-    leaves: Vec<(f64, Place)>,
+    /// The fractions of one segment's leaves on the grid of t, and as the plan has them.
+    leaves: Vec<(f64, f64)>,
 }
 
 impl Session {
@@ -50,6 +50,12 @@ impl Session {
         let wrong = |keyframe: &&Keyframe| {
             keyframe.start.as_ref().is_some_and(|latent| latent.shape() != recipe.shape)
         };
+        let finite = |keyframe: &Keyframe| {
+            keyframe.start.as_ref().is_none_or(|latent| latent.data().iter().all(|v| v.is_finite()))
+        };
+        if !keyframes.iter().all(finite) {
+            return Err(Error::invalid("a start latent holds values that are not finite"));
+        }
         if let Some(latent) = keyframes.iter().find(wrong).and_then(|k| k.start.as_ref()) {
             return Err(Error::invalid(format!(
                 "a start latent of shape {:?}: wanted {:?}",
@@ -57,7 +63,20 @@ impl Session {
                 recipe.shape
             )));
         }
-        let leaves = leaves(&recipe.plan, keyframes.len());
+        let [_, height, width] = recipe.shape.map(|length| length * model.info().factor);
+        let needed = model.engine().memory([width, height]);
+        if let Some(there) = physical().filter(|there| needed > *there) {
+            return Err(Error::new(
+                ErrorKind::OutOfMemory,
+                format!(
+                    "a frame of {width}x{height} pixels takes about {} MiB of memory, the machine has {}",
+                    needed >> 20,
+                    there >> 20
+                ),
+            ));
+        }
+        let fractions = recipe.plan.last().fractions.iter();
+        let leaves = fractions.map(|&fraction| (rounded(fraction), fraction)).collect();
         let tree = Tree::new(model.clone(), keyframes, recipe);
         Ok(Session(Arc::new(Inner { tree, leaves })))
     }
@@ -83,14 +102,20 @@ impl Session {
     }
 
     /// Width and height of a frame in pixels, as the model makes it.
-    pub fn size(&self, model: &Model) -> [usize; 2] {
+    pub fn size(&self) -> [usize; 2] {
         let [_, height, width] = self.0.tree.recipe().shape;
-        [width, height].map(|length| length * model.info().factor)
+        [width, height].map(|length| length * self.0.tree.model().info().factor)
     }
 
     /// The t of every leaf of the plan, rising: the frames that the version of 2022 would compute.
     pub fn leaves(&self) -> Vec<f64> {
-        self.0.leaves.iter().map(|(t, _)| *t).collect()
+        let segments = self.keyframes().len() - 1;
+        // The last leaf of a segment is the first of the next.
+        let inner = self.0.leaves.len() - 1;
+        let of = |segment: usize| {
+            self.0.leaves[..inner].iter().map(move |(fraction, _)| segment as f64 + fraction)
+        };
+        (0..segments).flat_map(of).chain([segments as f64]).collect()
     }
 
     /// Computes, and keeps as far as the cache allows, what frames start from. Optional: a frame that
@@ -113,6 +138,7 @@ impl Session {
     pub fn render_many(&self, times: &[f64], call: &Call<'_>) -> Result<Vec<Frame>> {
         let tree = &self.0.tree;
         let wanted = self.placed(times)?;
+        let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, wanted.len());
         let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
         let latents = wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect();
@@ -123,6 +149,7 @@ impl Session {
     pub fn latents(&self, times: &[f64], call: &Call<'_>) -> Result<Vec<Latent>> {
         let tree = &self.0.tree;
         let wanted = self.placed(times)?;
+        let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, 0);
         let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
         Ok(wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect())
@@ -146,30 +173,17 @@ impl Session {
     /// The branch of each t. A t that is a leaf's takes the leaf's own fraction, which the grid of t
     /// may miss by a last bit.
     fn placed(&self, times: &[f64]) -> Result<Vec<(Node, Place)>> {
+        let leaves = &self.0.leaves;
         let one = |&t: &f64| {
             let mut place = place(t, self.keyframes().len())?;
-            let t = rounded(t);
-            let leaf = self.0.leaves.partition_point(|(leaf, _)| *leaf < t);
-            match self.0.leaves.get(leaf) {
-                Some((leaf, exact)) if *leaf == t => place = *exact,
-                _ => {}
+            let index = leaves.partition_point(|(leaf, _)| *leaf < place.fraction);
+            if let Some((leaf, exact)) = leaves.get(index)
+                && *leaf == place.fraction
+            {
+                place.fraction = *exact;
             }
             Ok((self.0.tree.leaf(place), place))
         };
         times.iter().map(one).collect()
     }
-}
-
-/// The plan's leaves through all segments, in the order of t.
-fn leaves(plan: &Plan, keyframes: usize) -> Vec<(f64, Place)> {
-    let fractions = &plan.last().fractions;
-    let segments = keyframes - 1;
-    let inner = (0..segments).flat_map(|segment| {
-        let last = segment + 1 == segments;
-        let count = fractions.len() - usize::from(!last);
-        fractions[..count].iter().map(move |&fraction| Place { segment, fraction })
-    });
-    let alone = Place { segment: 0, fraction: 0.0 };
-    let places: Vec<Place> = if segments == 0 { vec![alone] } else { inner.collect() };
-    places.into_iter().map(|p| (rounded(p.segment as f64 + p.fraction), p)).collect()
 }

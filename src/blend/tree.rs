@@ -6,7 +6,7 @@
 //! whole transition, so that the last one of a segment *is* the first of the next. The last level is
 //! never laid out: a frame runs it for its very own fraction.
 
-use super::cache::Cache;
+use super::cache::{BATCH, Cache};
 use super::mix::{mix_contexts, slerp};
 use super::options::{Keyframe, Recipe};
 use super::plan::parents;
@@ -16,11 +16,8 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::progress::{Call, Stage};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// Branches that are denoised together; a cancelled `prepare` keeps the batches it has finished.
-const BATCH: usize = 16;
 
 /// What a decode costs, counted in evaluations of the UNet: for progress only.
 const DECODE_COST: usize = 2;
@@ -33,25 +30,20 @@ pub(crate) struct Node {
     pub(crate) index: u64,
 }
 
-/// The conditioning of one keyframe.
-#[derive(Clone)]
-struct KeyContext {
-    positive: Arc<Context>,
-    negative: Arc<Context>,
-}
+/// The conditioning of prompts.
+type Contexts = HashMap<String, Arc<Context>>;
 
-/// What keyframes need before the first step: conditioning, and an inpainting model's empty mask.
-struct Conditioning {
-    keys: Vec<KeyContext>,
-    extra: Option<Arc<Latent>>,
-}
+/// Prompts whose conditioning is kept (0.3 MB each with SD 2's text encoder).
+const PROMPTS: usize = 64;
 
 /// The tree of one session.
 pub(crate) struct Tree {
     model: Model,
     keyframes: Vec<Keyframe>,
     recipe: Recipe,
-    conditioning: Mutex<Option<Arc<Conditioning>>>,
+    contexts: Mutex<Contexts>,
+    /// What an inpainting model is told when everything is to be painted.
+    empty_mask: Mutex<Option<Arc<Latent>>>,
     cache: Cache,
 }
 
@@ -79,7 +71,18 @@ impl Meter<'_, '_> {
 impl Tree {
     pub(crate) fn new(model: Model, keyframes: Vec<Keyframe>, recipe: Recipe) -> Self {
         let cache = Cache::new(recipe.cache_bytes, recipe.plan.levels().len());
-        Tree { model, keyframes, recipe, conditioning: Mutex::new(None), cache }
+        Tree {
+            model,
+            keyframes,
+            recipe,
+            contexts: Mutex::default(),
+            empty_mask: Mutex::default(),
+            cache,
+        }
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
     }
 
     pub(crate) fn recipe(&self) -> &Recipe {
@@ -108,11 +111,24 @@ impl Tree {
         }
     }
 
-    /// All branches of a level.
-    fn nodes(&self, level: usize) -> impl Iterator<Item = Node> + use<> {
-        let segments = self.keyframes.len() - 1;
-        let count = segments * (self.fractions(level).len() - 1) + 1;
-        (0..count as u64).map(move |index| Node { level, index })
+    /// The branches of a level in one segment, both its ends included.
+    fn nodes(&self, level: usize, segment: usize) -> impl Iterator<Item = Node> + use<> {
+        let count = self.fractions(level).len() - 1;
+        let last = if self.keyframes.len() > 1 { count } else { 0 };
+        let first = segment * count;
+        (first..=first + last).map(move |index| Node { level, index: index as u64 })
+    }
+
+    /// Whether a level of a segment is all there, or there is no such segment.
+    fn complete(&self, level: usize, segment: Option<usize>) -> bool {
+        match segment.filter(|&segment| segment <= self.last_segment()) {
+            Some(segment) => self.cache.missing(self.nodes(level, segment)).is_empty(),
+            None => true,
+        }
+    }
+
+    fn last_segment(&self) -> usize {
+        self.keyframes.len().saturating_sub(2)
     }
 
     /// Where a branch lies.
@@ -145,10 +161,10 @@ impl Tree {
     /// in the cache.
     pub(crate) fn evaluations(&self, wanted: &[(Node, Place)]) -> usize {
         let mut total = 0;
-        let mut nodes: BTreeMap<Node, Place> = BTreeMap::new();
-        for node in self.cache.missing(wanted.iter().map(|(node, _)| *node)) {
-            nodes.extend(wanted.iter().filter(|(n, _)| *n == node).copied());
-        }
+        let places: HashMap<Node, Place> = wanted.iter().copied().collect();
+        let missing = self.cache.missing(wanted.iter().map(|(node, _)| *node));
+        let mut nodes: BTreeMap<Node, Place> =
+            missing.into_iter().map(|node| (node, places[&node])).collect();
         while let Some((&Node { level, .. }, _)) = nodes.first_key_value() {
             if level == 0 {
                 break;
@@ -179,31 +195,40 @@ impl Tree {
         Meter { call, done: 0, total }
     }
 
-    /// Fills the cache with the branches that frames start from.
+    /// Fills the cache with the branches that frames start from, segment by segment, as far as they fit.
     pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
-        let levels = 1..self.leaf_level();
-        let Some(last) = levels.clone().next_back() else {
-            return call.poll();
-        };
-        if self.recipe.shape.iter().product::<usize>() * size_of::<f32>() > self.recipe.cache_bytes
-        {
-            // Not one latent could be kept.
-            return call.poll();
-        }
-        let placed = |node: Node| (node, self.place_of(node));
-        let wanted: Vec<_> = self.nodes(last).map(placed).collect();
+        let last = self.leaf_level() - 1;
+        let bytes = self.recipe.shape.iter().product::<usize>() * size_of::<f32>();
+        let per_segment = self.nodes(last, 0).count();
+        let room = self.recipe.cache_bytes / bytes.max(1) / per_segment;
+        let segments = 0..=self.last_segment();
+        let segments = segments.take(if last == 0 { 0 } else { room });
+        let nodes: Vec<Vec<Node>> = segments.map(|s| self.nodes(last, s).collect()).collect();
+        let wanted: Vec<_> = nodes.iter().flatten().map(|&n| (n, self.place_of(n))).collect();
         let mut meter = self.meter(call, &wanted, 0);
-        for level in levels {
-            // A level that is missing nothing below it is not needed any more.
-            let below = level < last && self.cache.missing(self.nodes(level + 1)).is_empty();
-            if !below {
-                let nodes: Vec<Node> = self.nodes(level).collect();
-                for batch in nodes.chunks(BATCH) {
-                    self.ends(batch, Priority::Patient, &mut meter)?;
-                }
-            }
+        for nodes in nodes {
+            self.ends(&nodes, Priority::Patient, &mut meter)?;
         }
-        Ok(())
+        call.report(Stage::Denoise, 1, 1, 1.0)
+    }
+
+    /// Lets go of what nothing can start from any more: the levels above `level` in a segment where that
+    /// one is all there. Branches at a keyframe are the next segment's too.
+    fn forget_above(&self, level: usize, segment: usize) {
+        if !self.complete(level, Some(segment)) {
+            return;
+        }
+        let left = self.complete(level, segment.checked_sub(1));
+        let right = self.complete(level, Some(segment + 1));
+        self.cache.retain(|node| {
+            let count =
+                if node.level < level { self.fractions(node.level).len() as u64 - 1 } else { 0 };
+            let (first, last) = (segment as u64 * count, (segment as u64 + 1) * count);
+            let inside = first < node.index && node.index < last
+                || node.index == first && left
+                || node.index == last && right;
+            node.level >= level || !inside
+        });
     }
 
     /// The latents at the end of branches of one level.
@@ -221,10 +246,10 @@ impl Tree {
         }
         let placed: Vec<_> = nodes.iter().map(|&node| (node, self.place_of(node))).collect();
         let latents = self.finish(&placed, priority, meter)?;
-        // Once all of a level is there, nothing starts from the levels above it any more.
-        let level = placed[0].0.level;
-        if self.cache.missing(self.nodes(level)).is_empty() {
-            self.cache.retain(|node| node.level >= level);
+        let mut segments: Vec<usize> = placed.iter().map(|(_, place)| place.segment).collect();
+        segments.dedup();
+        for segment in segments {
+            self.forget_above(nodes[0].level, segment);
         }
         Ok(latents)
     }
@@ -252,13 +277,9 @@ impl Tree {
         let places: HashMap<Node, Place> = wanted.iter().copied().collect();
         let nodes: Vec<Node> = wanted.iter().map(|(node, _)| *node).collect();
         let call = meter.call;
-        self.cache.gather(&nodes, priority, &mut || call.poll(), &mut |missing| {
+        self.cache.gather(&nodes, priority, &mut || call.again(), &mut |missing| {
             let placed: Vec<_> = missing.iter().map(|node| (*node, places[node])).collect();
-            let mut latents = Vec::with_capacity(missing.len());
-            for batch in placed.chunks(BATCH) {
-                latents.extend(self.run(batch, priority, meter)?);
-            }
-            Ok(latents)
+            self.run(&placed, priority, meter)
         })
     }
 
@@ -272,7 +293,11 @@ impl Tree {
         let Some(&(Node { level, .. }, _)) = placed.first() else {
             return Ok(Vec::new());
         };
-        let conditioning = self.conditioning(priority, meter.call)?;
+        let contexts = self.contexts(placed, priority, meter.call)?;
+        let extra = match self.model.info().inpainting {
+            true => Some(self.empty_mask(priority, meter.call)?),
+            false => None,
+        };
         let starts = placed.iter().map(|&(_, place)| self.start_of(level, place));
         let starts: Vec<([Node; 2], f64)> = starts.collect();
         let mut wanted: Vec<Node> = starts.iter().flat_map(|(pair, _)| *pair).collect();
@@ -281,13 +306,13 @@ impl Tree {
         let ends = self.ends(&wanted, priority, meter)?;
         let mut branches = Vec::with_capacity(placed.len());
         for ((_, place), ([left, right], mix)) in placed.iter().zip(starts) {
-            let (positive, negative) = self.mixed(&conditioning, *place)?;
+            let (positive, negative) = self.mixed(&contexts, *place)?;
             branches.push(Branch {
                 latent: slerp(&ends[&left], &ends[&right], mix)?,
                 positive,
                 negative,
                 guidance: self.recipe.guidance_at(place.fraction),
-                extra: conditioning.extra.clone(),
+                extra: extra.clone(),
             });
         }
         drop(ends);
@@ -297,7 +322,7 @@ impl Tree {
             steps: self.recipe.plan.levels()[level - 1].steps.clone(),
         };
         let mut evaluations = 0;
-        let latents = self.model.denoise(priority, batch, |done, total| {
+        let latents = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
             evaluations = total;
             meter.denoise(done, total)
         })?;
@@ -305,62 +330,64 @@ impl Tree {
         Ok(latents)
     }
 
-    /// The conditioning of a branch. Keyframes' own is shared, so that it is projected once per batch.
-    fn mixed(
-        &self,
-        conditioning: &Conditioning,
-        place: Place,
-    ) -> Result<(Arc<Context>, Arc<Context>)> {
-        let keys = &conditioning.keys;
-        let from = &keys[place.segment];
-        let to = keys.get(place.segment + 1).unwrap_or(from);
-        let mix = |p: &Arc<Context>, q: &Arc<Context>| {
-            if place.fraction == 0.0 || Arc::ptr_eq(p, q) {
-                Ok(Arc::clone(p))
-            } else if place.fraction == 1.0 {
-                Ok(Arc::clone(q))
-            } else {
-                mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new)
-            }
-        };
-        Ok((mix(&from.positive, &to.positive)?, mix(&from.negative, &to.negative)?))
+    /// The keyframes that a place lies between, or is.
+    fn ends_of(&self, place: Place) -> [&Keyframe; 2] {
+        let from = &self.keyframes[place.segment];
+        let to = self.keyframes.get(place.segment + 1).unwrap_or(from);
+        match place.fraction {
+            0.0 => [from, from],
+            1.0 => [to, to],
+            _ => [from, to],
+        }
     }
 
-    /// The keyframes' conditioning, computed at the first need.
-    fn conditioning(&self, priority: Priority, call: &Call<'_>) -> Result<Arc<Conditioning>> {
-        if let Some(known) = &*self.conditioning.lock() {
-            return Ok(Arc::clone(known));
-        }
-        let mut prompts: Vec<&str> = Vec::new();
-        for keyframe in &self.keyframes {
-            for prompt in [keyframe.prompt.as_str(), keyframe.negative_prompt.as_str()] {
-                if !prompts.contains(&prompt) {
-                    prompts.push(prompt);
+    /// The conditioning of a branch. Prompts' own is shared, so that it is projected once per batch.
+    fn mixed(&self, contexts: &Contexts, place: Place) -> Result<(Arc<Context>, Arc<Context>)> {
+        let [from, to] = self.ends_of(place);
+        let mix = |from: &str, to: &str| {
+            let (p, q) = (&contexts[from], &contexts[to]);
+            match from == to {
+                true => Ok(Arc::clone(p)),
+                false => {
+                    mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new)
                 }
             }
-        }
-        call.report(Stage::Text, 0, prompts.len(), 0.0)?;
-        let contexts = self.model.contexts(priority, &prompts, call)?;
-        let contexts: HashMap<&str, Arc<Context>> =
-            prompts.iter().copied().zip(contexts.into_iter().map(Arc::new)).collect();
-        let key = |keyframe: &Keyframe| KeyContext {
-            positive: Arc::clone(&contexts[keyframe.prompt.as_str()]),
-            negative: Arc::clone(&contexts[keyframe.negative_prompt.as_str()]),
         };
-        let keys = self.keyframes.iter().map(key).collect();
-        let extra = if self.model.info().inpainting {
-            Some(Arc::new(self.empty_mask(priority, call)?))
-        } else {
-            None
-        };
-        let conditioning = Arc::new(Conditioning { keys, extra });
-        *self.conditioning.lock() = Some(Arc::clone(&conditioning));
-        Ok(conditioning)
+        Ok((mix(&from.prompt, &to.prompt)?, mix(&from.negative_prompt, &to.negative_prompt)?))
     }
 
-    /// What an inpainting model is told when everything is to be painted: a mask of ones, and the
-    /// latent of a picture that is grey all over.
-    fn empty_mask(&self, priority: Priority, call: &Call<'_>) -> Result<Latent> {
+    /// The conditioning of all prompts that branches need, computed at the first need.
+    fn contexts(
+        &self,
+        placed: &[(Node, Place)],
+        priority: Priority,
+        call: &Call<'_>,
+    ) -> Result<Contexts> {
+        let ends = placed.iter().flat_map(|(_, place)| self.ends_of(*place));
+        let prompts = ends.flat_map(|k| [k.prompt.as_str(), k.negative_prompt.as_str()]);
+        let prompts: BTreeSet<&str> = prompts.collect();
+        let known = self.contexts.lock().clone();
+        let missing = prompts.iter().copied().filter(|prompt| !known.contains_key(*prompt));
+        let missing: Vec<&str> = missing.collect();
+        let mut contexts = known;
+        if !missing.is_empty() {
+            let made = self.model.contexts(priority, &missing, call)?;
+            let made = missing.into_iter().map(String::from).zip(made.into_iter().map(Arc::new));
+            contexts.extend(made);
+            let mut kept = self.contexts.lock();
+            kept.extend(contexts.iter().map(|(prompt, c)| (prompt.clone(), Arc::clone(c))));
+            if kept.len() > PROMPTS {
+                kept.retain(|prompt, _| prompts.contains(prompt.as_str()));
+            }
+        }
+        Ok(contexts)
+    }
+
+    /// A mask of ones, and the latent of a picture that is grey all over.
+    fn empty_mask(&self, priority: Priority, call: &Call<'_>) -> Result<Arc<Latent>> {
+        if let Some(known) = &*self.empty_mask.lock() {
+            return Ok(Arc::clone(known));
+        }
         let [channels, height, width] = self.recipe.shape;
         let factor = self.model.info().factor;
         let grey = vec![0.5; height * width * factor * factor * 3];
@@ -368,12 +395,14 @@ impl Tree {
         let masked = self.model.encode(priority, grey, call)?.mean;
         let mut extra = vec![1.0; height * width];
         extra.extend_from_slice(masked.data());
-        Latent::new([1 + channels, height, width], extra)
+        let extra = Arc::new(Latent::new([1 + channels, height, width], extra)?);
+        *self.empty_mask.lock() = Some(Arc::clone(&extra));
+        Ok(extra)
     }
 
     /// The frames of finished latents.
     pub(crate) fn decode(&self, latents: Vec<Latent>, meter: &Meter<'_, '_>) -> Result<Vec<Frame>> {
         let total = latents.len();
-        self.model.decode(latents, |done| meter.decode(done, total))
+        self.model.decode(latents, meter.call.token(), |done| meter.decode(done, total))
     }
 }

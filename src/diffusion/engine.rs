@@ -49,6 +49,13 @@ pub trait Engine: Send + Sync {
     /// Evaluations of the UNet that a batch of `branches` over `steps` steps takes.
     fn evaluations(&self, branches: usize, steps: usize) -> usize;
 
+    /// The most memory in bytes that one call takes for pictures of `size` (width, height) pixels,
+    /// roughly and besides the weights. Sessions that could not be rendered are refused by it.
+    fn memory(&self, size: [usize; 2]) -> u64 {
+        let _ = size;
+        0
+    }
+
     /// Prepares a batch to be denoised.
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>>;
 

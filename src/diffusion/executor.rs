@@ -2,10 +2,10 @@
 //! that asked. One thread per device takes the turns, so that callers of any number share the device in
 //! order and an urgent call overtakes a patient one at the next turn.
 
-use crate::error::{Error, ErrorKind, Result};
-use parking_lot::{Condvar, Mutex};
+use crate::error::{Error, ErrorKind, Result, THREAD_NAME, guarded};
+use crate::progress::Cancel;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ struct Job {
     number: u64,
     priority: Priority,
     work: Work,
+    /// Looked at before each turn: the caller may sleep for a slice, and small turns are shorter.
+    cancel: Option<Cancel>,
     ticket: Arc<Ticket>,
 }
 
@@ -55,6 +57,8 @@ struct TicketState {
 struct Queue {
     jobs: Vec<Job>,
     next: u64,
+    /// Calls that wait for a picture, between whose jobs no patient job may slip in.
+    urgent: usize,
     closed: bool,
 }
 
@@ -89,22 +93,30 @@ impl Executor {
         };
         // A pool of our own: a host's global pool may be busy, or sized for something else.
         let pool = rayon::ThreadPoolBuilder::new()
-            .thread_name(|index| format!("latentblend-{index}"))
+            .thread_name(|index| format!("{THREAD_NAME}-{index}"))
             .build()
             .map_err(|e| device(&e))?;
         let taken = Arc::clone(&shared);
         std::thread::Builder::new()
-            .name("latentblend-cpu".into())
+            .name(format!("{THREAD_NAME}-cpu"))
             .spawn(move || pool.install(|| serve(&taken)))
             .map_err(|e| device(&e))?;
         Ok(Executor { shared })
     }
 
+    /// Holds patient work back until the result is dropped.
+    pub(crate) fn urgent(&self) -> Urgency {
+        self.shared.queue.lock().urgent += 1;
+        Urgency(Arc::clone(&self.shared))
+    }
+
     /// Runs `work` turn by turn on the device thread. `watch` is called on this thread with the number
-    /// of turns taken, at least every 20 ms; its error abandons the work before its next turn.
+    /// of turns taken, at least every 20 ms; its error abandons the work before its next turn, as does
+    /// `cancel`.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         priority: Priority,
+        cancel: Option<Cancel>,
         mut work: impl FnMut() -> Result<Turn<T>> + Send + 'static,
         mut watch: impl FnMut(usize) -> Result<()>,
     ) -> Result<T> {
@@ -119,7 +131,7 @@ impl Executor {
             let mut queue = self.shared.queue.lock();
             let number = queue.next;
             queue.next += 1;
-            queue.jobs.push(Job { number, priority, work, ticket: Arc::clone(&ticket) });
+            queue.jobs.push(Job { number, priority, work, cancel, ticket: Arc::clone(&ticket) });
             self.shared.filled.notify_one();
         }
         // Abandons the job on every way out, a callback's panic included.
@@ -142,6 +154,16 @@ impl Executor {
     }
 }
 
+/// Keeps patient work from taking turns while a call that wants a picture goes from job to job.
+pub(crate) struct Urgency(Arc<Shared>);
+
+impl Drop for Urgency {
+    fn drop(&mut self) {
+        self.0.queue.lock().urgent -= 1;
+        self.0.filled.notify_one();
+    }
+}
+
 struct Abandon<'a>(&'a Ticket);
 
 impl Drop for Abandon<'_> {
@@ -157,54 +179,63 @@ impl Drop for Executor {
     }
 }
 
+/// Drops what a job holds: an engine's own code, which may be a caller's.
+fn discard(job: Job) {
+    // A panic there must not end the device's thread; there is nobody to tell.
+    let _ = guarded(|| drop(job));
+}
+
 /// Takes turns until the executor is dropped.
 fn serve(shared: &Shared) {
     loop {
         let mut job = {
             let mut queue = shared.queue.lock();
             loop {
-                queue.jobs.retain(|job| !job.ticket.state.lock().abandoned);
+                let left = |job: &mut Job| job.ticket.state.lock().abandoned;
+                let abandoned: Vec<Job> = queue.jobs.extract_if(.., left).collect();
+                if !abandoned.is_empty() {
+                    MutexGuard::unlocked(&mut queue, || abandoned.into_iter().for_each(discard));
+                    continue;
+                }
                 // The most urgent first; among equals the oldest, so that it is finished soonest.
+                let held = queue.urgent > 0;
                 let next = queue
                     .jobs
                     .iter()
                     .enumerate()
+                    .filter(|(_, job)| !held || job.priority == Priority::Urgent)
                     .max_by_key(|(_, job)| (job.priority, std::cmp::Reverse(job.number)))
                     .map(|(index, _)| index);
                 match next {
                     Some(index) => break queue.jobs.swap_remove(index),
-                    None if queue.closed => return,
+                    None if queue.closed && queue.jobs.is_empty() => return,
                     None => shared.filled.wait(&mut queue),
                 }
             }
         };
-        let result = catch_unwind(AssertUnwindSafe(|| (job.work)())).unwrap_or_else(|panic| {
-            let what = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("unknown");
-            Err(Error::internal(format!("a fault of the library: {what}")))
-        });
+        let result = match &job.cancel {
+            Some(token) if token.requested() => Err(Error::cancelled()),
+            _ => guarded(|| (job.work)()).and_then(|turn| turn),
+        };
         let ticket = Arc::clone(&job.ticket);
-        let finished = match result {
+        let outcome = match result {
             Ok(Turn::More) => {
                 shared.queue.lock().jobs.push(job);
                 None
             }
             // The work is dropped before its caller goes on, so that its memory is free by then.
             Ok(Turn::Done(value)) => {
-                drop(job);
+                discard(job);
                 Some(Ok(value))
             }
             Err(error) => {
-                drop(job);
+                discard(job);
                 Some(Err(error))
             }
         };
         let mut state = ticket.state.lock();
         state.turns += 1;
-        state.outcome = finished;
+        state.outcome = outcome;
         ticket.changed.notify_all();
     }
 }

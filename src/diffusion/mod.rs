@@ -5,6 +5,7 @@
 mod engine;
 mod executor;
 mod latent;
+mod memory;
 mod model;
 mod noise;
 mod pipeline;
@@ -14,7 +15,8 @@ mod schedule;
 pub use engine::{Batch, Branch, Denoising, Engine, Posterior};
 pub(crate) use executor::Priority;
 pub use latent::{Context, Latent};
+pub(crate) use memory::physical;
 pub use model::{Model, ModelInfo};
 pub use noise::{NoiseKind, cpu_normals, cuda_normals, noise};
-pub use sampler::{Weights, ddim};
+pub use sampler::{StepWeights, ddim};
 pub use schedule::{Schedule, SchedulePolicy, Step};

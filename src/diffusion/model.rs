@@ -2,7 +2,7 @@
 //! for any number of sessions.
 
 use super::engine::{Batch, Engine, Posterior};
-use super::executor::{Executor, Priority, Turn};
+use super::executor::{Executor, Priority, Turn, Urgency};
 use super::latent::{Context, Latent};
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
@@ -13,7 +13,7 @@ use crate::model::{
     DiffusionConfig, Embedded, LoadMeter, PredictionType, Source, TextConfig, Tokenizer,
     UnetConfig, VaeConfig,
 };
-use crate::progress::Call;
+use crate::progress::{Call, Cancel, Stage};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +44,17 @@ struct Inner {
     executor: Arc<Executor>,
     tokenizer: Option<Tokenizer>,
     info: ModelInfo,
+}
+
+/// What an engine gave back, which may be a caller's own: as many as were asked for.
+fn sized<T>(values: Vec<T>, wanted: usize, what: &str) -> Result<Vec<T>> {
+    match values.len() == wanted {
+        true => Ok(values),
+        false => Err(Error::internal(format!(
+            "{} {what} from the engine, wanted {wanted}",
+            values.len()
+        ))),
+    }
 }
 
 /// A loaded model: shared, immutable, usable from any thread. Cloning is cheap.
@@ -155,7 +166,12 @@ impl Model {
         Schedule::new(&self.0.info.diffusion, steps, policy)
     }
 
-    /// The conditioning of each prompt, computed on the device thread.
+    /// Holds `prepare`s back while a frame is made.
+    pub(crate) fn urgent(&self) -> Urgency {
+        self.0.executor.urgent()
+    }
+
+    /// The conditioning of each prompt, one by one.
     pub(crate) fn contexts(
         &self,
         priority: Priority,
@@ -165,11 +181,16 @@ impl Model {
         let ids = prompts.iter().map(|prompt| Ok(self.tokenize(prompt)?.0));
         let ids: Vec<Vec<u32>> = ids.collect::<Result<_>>()?;
         let engine = Arc::clone(&self.0.engine);
+        let mut ids = ids.into_iter();
+        let mut contexts = Vec::with_capacity(ids.len());
         let work = move || {
-            let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
-            Ok(Turn::Done(engine.encode_prompts(&ids)?))
+            if let Some(ids) = ids.next() {
+                contexts.extend(sized(engine.encode_prompts(&[&ids])?, 1, "contexts")?);
+            }
+            Ok(if ids.len() == 0 { Turn::Done(std::mem::take(&mut contexts)) } else { Turn::More })
         };
-        self.0.executor.run(priority, work, |_| call.poll())
+        let watch = |done| call.report(Stage::Text, done, prompts.len(), 0.0);
+        self.0.executor.run(priority, call.token(), work, watch)
     }
 
     /// The latents at the end of a batch; `watch` is told the evaluations that are done and in all.
@@ -177,9 +198,11 @@ impl Model {
         &self,
         priority: Priority,
         batch: Batch,
+        cancel: Option<Cancel>,
         mut watch: impl FnMut(usize, usize) -> Result<()>,
     ) -> Result<Vec<Latent>> {
-        let evaluations = self.0.engine.evaluations(batch.branches.len(), batch.steps.len());
+        let branches = batch.branches.len();
+        let evaluations = self.0.engine.evaluations(branches, batch.steps.len());
         let engine = Arc::clone(&self.0.engine);
         let mut batch = Some(batch);
         let mut running = None;
@@ -190,9 +213,12 @@ impl Model {
             let Some(running) = &mut running else {
                 return Err(Error::internal("a batch was lost"));
             };
-            Ok(running.advance()?.map_or(Turn::More, Turn::Done))
+            match running.advance()? {
+                None => Ok(Turn::More),
+                Some(latents) => Ok(Turn::Done(sized(latents, branches, "latents")?)),
+            }
         };
-        self.0.executor.run(priority, work, |done| watch(done, evaluations))
+        self.0.executor.run(priority, cancel, work, |done| watch(done, evaluations))
     }
 
     /// The posterior of the latent of a picture.
@@ -204,21 +230,22 @@ impl Model {
     ) -> Result<Posterior> {
         let engine = Arc::clone(&self.0.engine);
         let work = move || Ok(Turn::Done(engine.encode(&picture)?));
-        self.0.executor.run(priority, work, |_| call.poll())
+        self.0.executor.run(priority, call.token(), work, |_| call.again())
     }
 
     /// The picture of each latent, one by one.
     pub(crate) fn decode(
         &self,
         latents: Vec<Latent>,
-        mut watch: impl FnMut(usize) -> Result<()>,
+        cancel: Option<Cancel>,
+        watch: impl FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Frame>> {
         let engine = Arc::clone(&self.0.engine);
         let mut latents = latents.into_iter();
         let mut frames = Vec::with_capacity(latents.len());
         let work = move || {
             if let Some(latent) = latents.next() {
-                frames.extend(engine.decode(&[latent])?);
+                frames.extend(sized(engine.decode(&[latent])?, 1, "frames")?);
             }
             if latents.len() == 0 {
                 Ok(Turn::Done(std::mem::take(&mut frames)))
@@ -226,6 +253,6 @@ impl Model {
                 Ok(Turn::More)
             }
         };
-        self.0.executor.run(Priority::Urgent, work, &mut watch)
+        self.0.executor.run(Priority::Urgent, cancel, work, watch)
     }
 }

@@ -7,7 +7,7 @@
 //! blockwise Box-Muller transform of ATen's CPU kernel.
 
 use super::latent::Latent;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::f32::consts::TAU;
 
 /// Whose random numbers a seed stands for.
@@ -21,10 +21,16 @@ pub enum NoiseKind {
     Cpu,
 }
 
+/// Values of the largest latent: 16384 x 16384 pixels with 64 channels.
+const MOST: usize = 1 << 28;
+
 /// The start latent of `seed`: the first draw of a fresh generator, of `shape` (channels, height,
 /// width).
 pub fn noise(kind: NoiseKind, seed: u64, shape: [usize; 3]) -> Result<Latent> {
-    let count = shape.iter().product();
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let count = count.filter(|count| (1..=MOST).contains(count)).ok_or_else(|| {
+        Error::invalid(format!("noise of shape {shape:?}: wanted 1 to {MOST} values"))
+    })?;
     let values = match kind {
         NoiseKind::Cuda => cuda_normals(seed, 0, count),
         NoiseKind::Cpu => cpu_normals(seed, count),

@@ -20,6 +20,11 @@ pub(crate) struct Pipeline<B: Backend> {
     unet: Unet<B>,
     vae: Vae<B>,
     scaling_factor: f64,
+    /// Pixels per latent pixel.
+    factor: usize,
+    /// Channels of the VAE's two outermost levels, and of the UNet's outermost.
+    vae_channels: [usize; 2],
+    unet_channels: usize,
 }
 
 impl<B: Backend> Pipeline<B> {
@@ -38,12 +43,27 @@ impl<B: Backend> Pipeline<B> {
         let mut vae_weights = Weights::open(source, "vae", stem, meter)?;
         let mut layers = Layers { backend: &backend, weights: &mut text_weights };
         let text = TextEncoder::load(&mut layers, text)?;
-        layers.weights = &mut unet_weights;
+        text_weights.finish()?;
+        let mut layers = Layers { backend: &backend, weights: &mut unet_weights };
+        let unet_channels = unet.channels[0];
         let unet = Unet::load(&mut layers, unet)?;
-        layers.weights = &mut vae_weights;
-        let scaling_factor = vae.scaling_factor;
+        unet_weights.finish()?;
+        let mut layers = Layers { backend: &backend, weights: &mut vae_weights };
+        let (scaling_factor, factor) = (vae.scaling_factor, vae.factor());
+        let vae_channels = [vae.channels[0], *vae.channels.get(1).unwrap_or(&vae.channels[0])];
         let vae = Vae::load(&mut layers, vae)?;
-        Ok(Pipeline { backend, text, unet, vae, scaling_factor })
+        vae_weights.finish()?;
+        meter.finish()?;
+        Ok(Pipeline {
+            backend,
+            text,
+            unet,
+            vae,
+            scaling_factor,
+            factor,
+            vae_channels,
+            unet_channels,
+        })
     }
 
     /// Latents as an activation (n, h, w, channels), each value times `scale`.
@@ -53,7 +73,11 @@ impl<B: Backend> Pipeline<B> {
         let mut values = Vec::with_capacity(latents.len() * pixels * channels);
         for latent in latents {
             if latent.shape() != [channels, height, width] {
-                return Err(Error::internal("latents of one batch differ in shape"));
+                return Err(Error::invalid(format!(
+                    "latents of shapes {:?} and {:?} in one batch",
+                    [channels, height, width],
+                    latent.shape()
+                )));
             }
             for pixel in 0..pixels {
                 let channel =
@@ -91,11 +115,32 @@ impl<B: Backend> Engine for Pipeline<B> {
         branches.div_ceil(BRANCHES) * steps
     }
 
+    fn memory(&self, [width, height]: [usize; 2]) -> u64 {
+        let float = size_of::<f32>() as u64;
+        let pixels = width as u64 * height as u64;
+        let latent_pixels = pixels / (self.factor * self.factor) as u64;
+        // The decoder's widest place: input, its normalised copy and the residual of the second level's
+        // channels, result and inner result of the first's.
+        let [outer, inner] = self.vae_channels;
+        let decode = pixels * (3 * inner + 2 * outer) as u64 * float;
+        // The UNet's: a GEGLU over the outermost level, for all samples of a group, and the skips.
+        let denoise = latent_pixels * 32 * self.unet_channels as u64 * float * 2 * BRANCHES as u64;
+        decode.max(denoise)
+    }
+
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
         Ok(Box::new(Run::new(self, batch)?))
     }
 
     fn encode(&self, frame: &Frame) -> Result<Posterior> {
+        for (name, length) in [("width", frame.width()), ("height", frame.height())] {
+            if !length.is_multiple_of(self.factor) {
+                return Err(Error::invalid(format!(
+                    "{name} {length} is not a multiple of {}",
+                    self.factor
+                )));
+            }
+        }
         let values = frame.rgb().iter().map(|&v| v * 2.0 - 1.0).collect();
         let host = HostTensor::new([1, frame.height(), frame.width(), 3], values)?;
         let moments = self.vae.encode(&self.backend, &self.backend.upload(&host)?)?;
@@ -151,7 +196,11 @@ struct Run<B: Backend> {
 impl<B: Backend> Run<B> {
     fn new(pipeline: Arc<Pipeline<B>>, mut batch: Batch) -> Result<Self> {
         if batch.steps.end > batch.schedule.steps.len() || batch.steps.start > batch.steps.end {
-            return Err(Error::internal("steps beyond the schedule"));
+            return Err(Error::invalid(format!(
+                "steps {:?} of a schedule of {}",
+                batch.steps,
+                batch.schedule.steps.len()
+            )));
         }
         let branches = std::mem::take(&mut batch.branches);
         let mut groups = Vec::with_capacity(branches.len().div_ceil(BRANCHES));
@@ -189,7 +238,7 @@ impl<B: Backend> Group<B> {
         let latents: Vec<&Latent> = branches.iter().map(|branch| &branch.latent).collect();
         let extra: Vec<&Latent> = branches.iter().filter_map(|b| b.extra.as_deref()).collect();
         if !extra.is_empty() && extra.len() != branches.len() {
-            return Err(Error::internal("some branches of a batch lack their mask"));
+            return Err(Error::invalid("some branches of a batch lack their mask"));
         }
         Ok(Group {
             latents: pipeline.upload(&latents, 1.0)?,

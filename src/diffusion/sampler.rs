@@ -6,7 +6,7 @@ use crate::model::PredictionType;
 
 /// The next latent is `latent` x the latent + `prediction` x the guided prediction.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Weights {
+pub struct StepWeights {
     /// The share of the latent.
     pub latent: f64,
     /// The share of the prediction.
@@ -16,15 +16,15 @@ pub struct Weights {
 /// Deterministic DDIM (Song et al. 2021, equation 12 with sigma 0), solved for latent and prediction:
 /// x0 = (x - sqrt(1 - a) e) / sqrt(a), next = sqrt(a') x0 + sqrt(1 - a') e for noise predictions, and
 /// x0 = sqrt(a) x - sqrt(1 - a) v, e = sqrt(a) v + sqrt(1 - a) x for velocities (Salimans & Ho 2022).
-pub fn ddim(step: &Step, prediction: PredictionType) -> Weights {
+pub fn ddim(step: &Step, prediction: PredictionType) -> StepWeights {
     let (signal, noise) = (step.alpha.sqrt(), (1.0 - step.alpha).sqrt());
     let (next_signal, next_noise) = (step.alpha_next.sqrt(), (1.0 - step.alpha_next).sqrt());
     match prediction {
-        PredictionType::Epsilon => Weights {
+        PredictionType::Epsilon => StepWeights {
             latent: next_signal / signal,
             prediction: next_noise - next_signal * noise / signal,
         },
-        PredictionType::Velocity => Weights {
+        PredictionType::Velocity => StepWeights {
             latent: next_signal * signal + next_noise * noise,
             prediction: next_noise * signal - next_signal * noise,
         },

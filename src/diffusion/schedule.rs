@@ -45,6 +45,12 @@ impl Schedule {
     /// `InvalidArgument` for 0 steps, for as many steps as the training has timesteps, or for a number
     /// at which the original of 2022 fails itself.
     pub fn new(config: &DiffusionConfig, count: usize, policy: SchedulePolicy) -> Result<Self> {
+        if config.train_steps < 2 || config.steps_offset >= config.train_steps {
+            return Err(Error::invalid(format!(
+                "{} training timesteps with an offset of {}: wanted at least 2, and a smaller offset",
+                config.train_steps, config.steps_offset
+            )));
+        }
         let most = config.train_steps - 1;
         if !(1..=most).contains(&count) {
             return Err(Error::invalid(format!("{count} steps: wanted 1 to {most}")));
@@ -85,6 +91,10 @@ fn model_steps(config: &DiffusionConfig, shares: &[f64], count: usize) -> Result
         Spacing::Trailing => {
             let exact = train as f64 - index as f64 * (train as f64 / count as f64);
             (exact.round_ties_even() as usize).saturating_sub(1)
+        }
+        Spacing::Linspace => {
+            let between = (train - 1) as f64 / (count.max(2) - 1) as f64;
+            ((count - 1 - index) as f64 * between).round_ties_even() as usize
         }
     };
     (0..count)

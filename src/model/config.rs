@@ -167,6 +167,8 @@ pub enum Spacing {
     Leading,
     /// Counted down from the last timestep: SD-Turbo.
     Trailing,
+    /// From the last timestep to the first, both included, rounded.
+    Linspace,
 }
 
 /// The noise schedule that a model was trained with, and how it is sampled.
@@ -205,11 +207,6 @@ struct SchedulerFile {
     #[serde(default)]
     steps_offset: usize,
     set_alpha_to_one: Option<bool>,
-    trained_betas: Option<Vec<f64>>,
-    #[serde(default)]
-    rescale_betas_zero_snr: bool,
-    #[serde(default)]
-    clip_sample: bool,
 }
 
 fn thousand() -> usize {
@@ -227,14 +224,77 @@ fn per_level(value: &PerLevel, levels: usize) -> Option<Vec<usize>> {
 
 /// Checks that every level's channels can be normalised in groups and split into heads.
 fn check_channels(channels: &[usize], groups: usize) -> std::result::Result<(), String> {
-    if channels.is_empty() || channels.len() > 8 || channels.contains(&0) {
-        return Err(format!("block_out_channels {channels:?}: 1 to 8 positive numbers are wanted"));
+    let sound = |&c: &usize| (1..=MOST_CHANNELS).contains(&c);
+    if channels.is_empty() || channels.len() > 8 || !channels.iter().all(sound) {
+        return Err(format!(
+            "block_out_channels {channels:?}: 1 to 8 numbers up to {MOST_CHANNELS} are wanted"
+        ));
     }
     match channels.iter().find(|&&c| groups == 0 || c % groups != 0) {
         Some(c) => Err(format!("{c} channels do not split into norm_num_groups {groups}")),
         None => Ok(()),
     }
 }
+
+/// Settings that Stable Diffusion 2 leaves at one value, and that would change the result at another:
+/// a file that sets them otherwise is refused rather than read wrongly.
+const UNET_FIXED: &[(&str, &[&str])] = &[
+    ("transformer_layers_per_block", &["1"]),
+    ("center_input_sample", &["false"]),
+    ("mid_block_type", &["\"UNetMidBlock2DCrossAttn\""]),
+    ("mid_block_scale_factor", &["1", "1.0"]),
+    ("resnet_out_scale_factor", &["1", "1.0"]),
+    ("downsample_padding", &["1"]),
+    ("dual_cross_attention", &["false"]),
+    ("only_cross_attention", &["false"]),
+    ("mid_block_only_cross_attention", &["false"]),
+    ("cross_attention_norm", &[]),
+    ("attention_type", &["\"default\""]),
+    ("encoder_hid_dim", &[]),
+    ("time_cond_proj_dim", &[]),
+    ("time_embedding_type", &["\"positional\""]),
+    ("time_embedding_act_fn", &[]),
+    ("timestep_post_act", &[]),
+    ("resnet_time_scale_shift", &["\"default\""]),
+    ("resnet_skip_time_act", &["false"]),
+    ("conv_in_kernel", &["3"]),
+    ("conv_out_kernel", &["3"]),
+    ("dropout", &["0", "0.0"]),
+];
+
+/// The same for the VAE.
+const VAE_FIXED: &[(&str, &[&str])] =
+    &[("act_fn", &["\"silu\""]), ("latents_mean", &[]), ("latents_std", &[])];
+
+/// The same for the scheduler.
+const SCHEDULER_FIXED: &[(&str, &[&str])] = &[
+    ("thresholding", &["false"]),
+    ("clip_sample", &["false"]),
+    ("rescale_betas_zero_snr", &["false"]),
+    ("trained_betas", &[]),
+];
+
+/// Reads a configuration, whose `fixed` settings are absent, null, or one of the values given.
+fn checked<T: serde::de::DeserializeOwned>(
+    source: &Source,
+    name: &str,
+    fixed: &[(&str, &[&str])],
+) -> Result<T> {
+    let value: serde_json::Value = source.json(name)?;
+    for (field, accepted) in fixed {
+        let set = &value[*field];
+        if !set.is_null() && !accepted.contains(&set.to_string().as_str()) {
+            let wanted = accepted.first().unwrap_or(&"none");
+            return refuse(source, name, format!("{field} is {set}, wanted {wanted}"));
+        }
+    }
+    serde_json::from_value(value)
+        .map_err(|e| Error::bad_model(format!("{}: {e}", source.label(name))))
+}
+
+/// No model of the family comes near these; a damaged file doesn't reach an allocation.
+const MOST_LAYERS: usize = 64;
+const MOST_CHANNELS: usize = 1 << 16;
 
 /// Adds the file to a message.
 fn refuse<T>(source: &Source, name: &str, what: impl AsRef<str>) -> Result<T> {
@@ -244,7 +304,7 @@ fn refuse<T>(source: &Source, name: &str, what: impl AsRef<str>) -> Result<T> {
 impl UnetConfig {
     pub(crate) fn read(source: &Source) -> Result<Self> {
         const NAME: &str = "unet/config.json";
-        let file: UnetFile = source.json(NAME)?;
+        let file: UnetFile = checked(source, NAME, UNET_FIXED)?;
         let no = |what: String| refuse(source, NAME, what);
         let levels = file.block_out_channels.len();
         if file.addition_embed_type.is_some() {
@@ -311,10 +371,27 @@ impl UnetConfig {
         else {
             return no("layers_per_block and cross_attention_dim: one number each is wanted".into());
         };
-        if file.in_channels == 0 || file.out_channels == 0 || layers == 0 || context == 0 {
-            return no("in_channels, out_channels, layers_per_block, cross_attention_dim: 0".into());
+        for (name, value, most) in [
+            ("in_channels", file.in_channels, MOST_CHANNELS),
+            ("out_channels", file.out_channels, MOST_CHANNELS),
+            ("cross_attention_dim", context, MOST_CHANNELS),
+            ("layers_per_block", layers, MOST_LAYERS),
+        ] {
+            if !(1..=most).contains(&value) {
+                return no(format!("{name} {value}: wanted 1 to {most}"));
+            }
+        }
+        let half = file.block_out_channels[0] / 2;
+        if !(file.norm_eps > 0.0 && (0.0..half as f64).contains(&file.freq_shift)) {
+            return no(format!(
+                "norm_eps {}, freq_shift {}: wanted above 0, and 0 to below {half}",
+                file.norm_eps, file.freq_shift
+            ));
         }
         let sample_size = file.sample_size.and_then(|size| per_level(&size, 2));
+        if sample_size.as_ref().is_some_and(|s| s.iter().any(|n| !(1..=4096).contains(n))) {
+            return no(format!("sample_size {sample_size:?}: wanted 1 to 4096"));
+        }
         Ok(UnetConfig {
             in_channels: file.in_channels,
             out_channels: file.out_channels,
@@ -335,7 +412,7 @@ impl UnetConfig {
 impl VaeConfig {
     pub(crate) fn read(source: &Source) -> Result<Self> {
         const NAME: &str = "vae/config.json";
-        let file: VaeFile = source.json(NAME)?;
+        let file: VaeFile = checked(source, NAME, VAE_FIXED)?;
         let no = |what: String| refuse(source, NAME, what);
         if let Err(what) = check_channels(&file.block_out_channels, file.norm_num_groups) {
             return no(what);
@@ -348,8 +425,11 @@ impl VaeConfig {
         if !(file.scaling_factor.is_finite() && file.scaling_factor > 0.0) {
             return no(format!("scaling_factor {}: wanted a positive number", file.scaling_factor));
         }
-        if file.latent_channels == 0 || file.layers_per_block == 0 {
-            return no("latent_channels, layers_per_block: 0".into());
+        let (latent, layers) = (file.latent_channels, file.layers_per_block);
+        if !(1..=MOST_CHANNELS).contains(&latent) || !(1..=MOST_LAYERS).contains(&layers) {
+            return no(format!(
+                "latent_channels {latent}, layers_per_block {layers}: out of range"
+            ));
         }
         Ok(VaeConfig {
             channels: file.block_out_channels,
@@ -378,8 +458,19 @@ impl TextConfig {
                 config.width, config.heads
             ));
         }
-        if config.positions < 2 || config.vocab_size == 0 || config.inner == 0 {
-            return no("max_position_embeddings, vocab_size, intermediate_size: too small".into());
+        for (name, value, least, most) in [
+            ("max_position_embeddings", config.positions, 3, 1 << 16),
+            ("vocab_size", config.vocab_size, 1, 1 << 24),
+            ("hidden_size", config.width, 1, MOST_CHANNELS),
+            ("intermediate_size", config.inner, 1, 4 * MOST_CHANNELS),
+            ("num_hidden_layers", config.layers, 1, MOST_LAYERS),
+        ] {
+            if !(least..=most).contains(&value) {
+                return no(format!("{name} {value}: wanted {least} to {most}"));
+            }
+        }
+        if !(config.epsilon > 0.0) {
+            return no(format!("layer_norm_eps {}: wanted above 0", config.epsilon));
         }
         Ok(config)
     }
@@ -388,7 +479,7 @@ impl TextConfig {
 impl DiffusionConfig {
     pub(crate) fn read(source: &Source) -> Result<Self> {
         const NAME: &str = "scheduler/scheduler_config.json";
-        let file: SchedulerFile = source.json(NAME)?;
+        let file: SchedulerFile = checked(source, NAME, SCHEDULER_FIXED)?;
         let no = |what: String| refuse(source, NAME, what);
         let square_root_spacing = match file.beta_schedule.as_str() {
             "scaled_linear" => true,
@@ -400,21 +491,26 @@ impl DiffusionConfig {
         let spacing = match file.timestep_spacing.as_deref() {
             None | Some("leading") => Spacing::Leading,
             Some("trailing") => Spacing::Trailing,
+            Some("linspace") => Spacing::Linspace,
             Some(other) => {
-                return no(format!("timestep_spacing '{other}': wanted 'leading' or 'trailing'"));
+                return no(format!(
+                    "timestep_spacing '{other}': wanted 'leading', 'trailing' or 'linspace'"
+                ));
             }
         };
-        if file.trained_betas.is_some() || file.rescale_betas_zero_snr || file.clip_sample {
-            return no(
-                "trained_betas, rescale_betas_zero_snr and clip_sample are not supported".into()
-            );
-        }
         if !(2..=100_000).contains(&file.num_train_timesteps) {
             return no(format!(
                 "num_train_timesteps {}: wanted 2 to 100000",
                 file.num_train_timesteps
             ));
         }
+        if file.steps_offset >= file.num_train_timesteps {
+            return no(format!("steps_offset {}: beyond the timesteps", file.steps_offset));
+        }
+        // Euler's last step ends at no noise, whatever its file says; the default of the field is that
+        // of the class that wrote the file, and PNDM's differs from DDIM's.
+        let final_alpha_one = file.class_name.starts_with("Euler")
+            || file.set_alpha_to_one.unwrap_or(file.class_name != "PNDMScheduler");
         let betas = [file.beta_start, file.beta_end];
         if betas.iter().any(|beta| !(*beta > 0.0 && *beta < 1.0)) {
             return no(format!("betas {betas:?}: wanted numbers between 0 and 1"));
@@ -427,8 +523,7 @@ impl DiffusionConfig {
             prediction_type: file.prediction_type.unwrap_or(PredictionType::Epsilon),
             spacing,
             steps_offset: file.steps_offset,
-            // The default of the class that wrote the file; PNDM's differs from DDIM's.
-            final_alpha_one: file.set_alpha_to_one.unwrap_or(file.class_name != "PNDMScheduler"),
+            final_alpha_one,
         })
     }
 }

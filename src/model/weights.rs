@@ -28,6 +28,12 @@ impl<'a> LoadMeter<'a> {
         LoadMeter { call, done: Cell::new(0), total: Cell::new(0) }
     }
 
+    /// Reports the end, for some bytes of a file may be nobody's.
+    pub(crate) fn finish(&self) -> Result<()> {
+        self.done.set(self.total.get());
+        self.advance(0)
+    }
+
     fn advance(&self, bytes: u64) -> Result<()> {
         self.done.set(self.done.get() + bytes);
         let (done, total) = (self.done.get(), self.total.get().max(1));
@@ -74,9 +80,13 @@ impl<'a> Weights<'a> {
         let find = |names: &[String]| {
             names.iter().map(|name| format!("{folder}/{name}")).find(|name| source.exists(name))
         };
-        let names = if let Some(name) = find(&single) {
+        // Full precision before the variant, whichever of them is in shards.
+        let full = |names: &[String]| find(&names[..1]);
+        let name = full(&single).or_else(|| full(&index)).or_else(|| find(&single));
+        let name = name.or_else(|| find(&index));
+        let names = if let Some(name) = name.clone().filter(|name| !name.ends_with(".json")) {
             vec![name]
-        } else if let Some(name) = find(&index) {
+        } else if let Some(name) = name {
             let index: ShardIndex = source.json(&name)?;
             let shards: BTreeSet<String> = index.weight_map.into_values().collect();
             if let Some(odd) = shards.iter().find(|s| s.contains(['/', '\\'])) {
@@ -155,6 +165,22 @@ impl<'a> Weights<'a> {
         Ok(())
     }
 
+    /// Fails if tensors are left that nobody asked for: the file is then of another architecture, and
+    /// leaving a part of it out would give another picture.
+    pub(crate) fn finish(self) -> Result<()> {
+        // Some files carry the positions as integers, which say nothing.
+        let known = |name: &&String| name.ends_with("position_ids");
+        let left: Vec<&String> = self.entries.keys().filter(|name| !known(name)).collect();
+        match left.iter().min() {
+            None => Ok(()),
+            Some(first) => Err(Error::bad_model(format!(
+                "{}: {} tensors that Stable Diffusion 2 has no place for, such as {first}",
+                self.label(),
+                left.len()
+            ))),
+        }
+    }
+
     /// What messages call these weights.
     pub(crate) fn label(&self) -> &str {
         self.files.first().map_or("weights", |file| &file.label)
@@ -167,7 +193,7 @@ impl<'a> Weights<'a> {
     /// The tensor `name`, which must have `shape`. Axes of length 1 at the end may be missing or too
     /// many: a linear layer is stored as a 1x1 convolution in some files.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<HostTensor> {
-        let Some(entry) = self.entries.get(name) else {
+        let Some(entry) = self.entries.remove(name) else {
             return Err(Error::bad_model(format!(
                 "{}: tensor {name} is missing (wanted shape {shape:?})",
                 self.label()

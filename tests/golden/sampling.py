@@ -25,7 +25,7 @@ def record_schedules():
     tensors = {"alphas_cumprod": ddim().alphas_cumprod}
     betas = np.linspace(SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5, 1000, dtype=np.float64) ** 2
     tensors["alphas_cumprod_f64"] = np.cumprod(1 - betas)
-    for spacing in ("leading", "trailing"):
+    for spacing in ("leading", "trailing", "linspace"):
         for n in COUNTS:
             scheduler = ddim(spacing=spacing)
             scheduler.set_timesteps(n)
