@@ -469,7 +469,7 @@ impl TextConfig {
                 return no(format!("{name} {value}: wanted {least} to {most}"));
             }
         }
-        if !(config.epsilon > 0.0) {
+        if config.epsilon.is_nan() || config.epsilon <= 0.0 {
             return no(format!("layer_norm_eps {}: wanted above 0", config.epsilon));
         }
         Ok(config)
