@@ -73,7 +73,9 @@ pub use diffusion::{
     Schedule, SchedulePolicy, Step, StepWeights, cpu_normals, cuda_normals, ddim, noise,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use frame::Frame;
+pub use frame::{
+    Filter, Fit, Format, Frame, ImageMut, ImageRef, Layout, Placement, Transfer, working_size,
+};
 pub use model::{DiffusionConfig, Embedded, PredictionType, Spacing};
 pub use progress::{Call, Cancel, Progress, Stage};
 

@@ -1,6 +1,18 @@
-//! In: the decoder's output. Out: [`Frame`], the picture at one t, and its pixels as bytes.
+//! In: the decoder's output. Out: [`Frame`], the picture at one t, and its pixels: as bytes, or in a caller's
+//! image of any format, row order, colour space and place ([`Frame::write`]).
 //!
 //! Knows nothing of models or latents.
+
+mod colour;
+mod convert;
+mod filter;
+mod image;
+mod placement;
+
+pub use colour::Transfer;
+pub use filter::Filter;
+pub use image::{Format, ImageMut, ImageRef, Layout};
+pub use placement::{Fit, Placement, working_size};
 
 use crate::error::{Error, Result};
 
