@@ -70,11 +70,13 @@ pub use blend::{
 };
 pub use diffusion::{
     Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,
-    Schedule, SchedulePolicy, Step, Weights, cpu_normals, cuda_normals, ddim, noise,
+    Schedule, SchedulePolicy, Step, Weights, convert, cpu_normals, cuda_normals, ddim, noise,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use frame::Frame;
-pub use model::{DiffusionConfig, Embedded, PredictionType, Spacing};
+pub use model::{
+    DiffusionConfig, Embedded, Fingerprint, Known, Layout, LoadOptions, PredictionType, Spacing,
+};
 pub use progress::{Call, Cancel, Progress, Stage};
 
 #[cfg(test)]

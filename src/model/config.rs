@@ -7,6 +7,9 @@ use super::source::Source;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 
+/// More layers than any network has in a row: a configuration that asks for more is damaged.
+const MOST_LAYERS: usize = 256;
+
 /// One number for all levels, or a number for each.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -311,8 +314,11 @@ impl UnetConfig {
         else {
             return no("layers_per_block and cross_attention_dim: one number each is wanted".into());
         };
-        if file.in_channels == 0 || file.out_channels == 0 || layers == 0 || context == 0 {
-            return no("in_channels, out_channels, layers_per_block, cross_attention_dim: 0".into());
+        if file.in_channels == 0 || file.out_channels == 0 || context == 0 {
+            return no("in_channels, out_channels, cross_attention_dim: 0".into());
+        }
+        if !(1..=MOST_LAYERS).contains(&layers) {
+            return no(format!("layers_per_block {layers}: wanted 1 to {MOST_LAYERS}"));
         }
         let sample_size = file.sample_size.and_then(|size| per_level(&size, 2));
         Ok(UnetConfig {
@@ -348,8 +354,11 @@ impl VaeConfig {
         if !(file.scaling_factor.is_finite() && file.scaling_factor > 0.0) {
             return no(format!("scaling_factor {}: wanted a positive number", file.scaling_factor));
         }
-        if file.latent_channels == 0 || file.layers_per_block == 0 {
-            return no("latent_channels, layers_per_block: 0".into());
+        if file.latent_channels == 0 || !(1..=MOST_LAYERS).contains(&file.layers_per_block) {
+            return no(format!(
+                "latent_channels {}, layers_per_block {}: wanted more than 0, at most {MOST_LAYERS} layers",
+                file.latent_channels, file.layers_per_block
+            ));
         }
         Ok(VaeConfig {
             channels: file.block_out_channels,
@@ -378,6 +387,12 @@ impl TextConfig {
                 config.width, config.heads
             ));
         }
+        if config.layers > MOST_LAYERS {
+            return no(format!(
+                "num_hidden_layers {}: wanted {MOST_LAYERS} at most",
+                config.layers
+            ));
+        }
         if config.positions < 2 || config.vocab_size == 0 || config.inner == 0 {
             return no("max_position_embeddings, vocab_size, intermediate_size: too small".into());
         }
@@ -386,7 +401,8 @@ impl TextConfig {
 }
 
 impl DiffusionConfig {
-    pub(crate) fn read(source: &Source) -> Result<Self> {
+    /// The configuration, and whether it says, or implies, what the UNet predicts.
+    pub(crate) fn read(source: &Source) -> Result<(Self, bool)> {
         const NAME: &str = "scheduler/scheduler_config.json";
         let file: SchedulerFile = source.json(NAME)?;
         let no = |what: String| refuse(source, NAME, what);
@@ -419,7 +435,9 @@ impl DiffusionConfig {
         if betas.iter().any(|beta| !(*beta > 0.0 && *beta < 1.0)) {
             return no(format!("betas {betas:?}: wanted numbers between 0 and 1"));
         }
-        Ok(DiffusionConfig {
+        // To diffusers, whose file names its class, the noise goes without saying.
+        let stated = file.prediction_type.is_some() || !file.class_name.is_empty();
+        let config = DiffusionConfig {
             train_steps: file.num_train_timesteps,
             beta_start: file.beta_start,
             beta_end: file.beta_end,
@@ -429,6 +447,7 @@ impl DiffusionConfig {
             steps_offset: file.steps_offset,
             // The default of the class that wrote the file; PNDM's differs from DDIM's.
             final_alpha_one: file.set_alpha_to_one.unwrap_or(file.class_name != "PNDMScheduler"),
-        })
+        };
+        Ok((config, stated))
     }
 }
