@@ -70,13 +70,16 @@ pub use blend::{
 };
 pub use diffusion::{
     Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,
-    Schedule, SchedulePolicy, Step, StepWeights, cpu_normals, cuda_normals, ddim, noise,
+    Schedule, SchedulePolicy, Step, StepWeights, convert, cpu_normals, cuda_normals, ddim, noise,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{
     Filter, Fit, Format, Frame, ImageMut, ImageRef, Layout, Placement, Transfer, working_size,
 };
-pub use model::{DiffusionConfig, Embedded, PredictionType, Spacing};
+pub use model::{
+    DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,
+    Spacing,
+};
 pub use progress::{Call, Cancel, Progress, Stage};
 
 #[cfg(test)]

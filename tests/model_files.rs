@@ -149,14 +149,17 @@ fn what_is_missing_is_named() {
     }
     let folder = Folder::new();
     folder.remove(UNET);
-    folder.write("unet/diffusion_pytorch_model.bin", "pickle");
     let error = folder.error("unet");
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("looked for diffusion_pytorch_model.safetensors"), "{error}");
+    folder.write("unet/diffusion_pytorch_model.bin", "pickle");
+    assert_eq!(folder.error("unet/diffusion_pytorch_model.bin").kind(), ErrorKind::BadModel);
 
-    let file = Model::load(folder.path("model_index.json"), &Call::new()).map(|_| ()).unwrap_err();
-    assert_eq!(file.kind(), ErrorKind::Unsupported);
-    assert!(file.message().contains("not a folder"), "{file}");
+    let path = folder.path("model_index.json");
+    let file = Model::load(&path, &Call::new()).map(|_| ()).unwrap_err();
+    assert_eq!(file.kind(), ErrorKind::BadModel);
+    assert!(file.message().starts_with(&path.display().to_string()), "{file}");
+    assert!(file.message().contains("neither a safetensors file nor a PyTorch archive"), "{file}");
 }
 
 #[test]
@@ -182,7 +185,11 @@ fn models_of_another_family_are_refused() {
 
 #[test]
 fn absurd_configurations_are_refused() {
-    let cases: [(&str, Change<'_>); 20] = [
+    let cases: [(&str, Change<'_>); 24] = [
+        ("unet/config.json", &|c| c["layers_per_block"] = json!(1u64 << 40)),
+        ("vae/config.json", &|c| c["layers_per_block"] = json!(1u64 << 40)),
+        ("text_encoder/config.json", &|c| c["num_hidden_layers"] = json!(1u64 << 60)),
+        ("text_encoder/config.json", &|c| c["num_hidden_layers"] = json!(257)),
         ("unet/config.json", &|c| c["block_out_channels"] = json!([])),
         ("unet/config.json", &|c| c["norm_num_groups"] = json!(0)),
         ("unet/config.json", &|c| c["norm_num_groups"] = json!(7)),

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of transitions: what is blended with what is decided above.
 
+mod convert;
 mod engine;
 mod executor;
 mod latent;
@@ -12,6 +13,7 @@ mod pipeline;
 mod sampler;
 mod schedule;
 
+pub use convert::convert;
 pub use engine::{Batch, Branch, Denoising, Engine, Posterior};
 pub(crate) use executor::Priority;
 pub use latent::{Context, Latent};

@@ -10,8 +10,8 @@ use crate::backend::Reference;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{
-    DiffusionConfig, Embedded, LoadMeter, PredictionType, Source, TextConfig, Tokenizer,
-    UnetConfig, VaeConfig,
+    DiffusionConfig, Embedded, Fingerprint, Known, LoadMeter, LoadOptions, PredictionType, Source,
+    TextConfig, Tokenizer, UnetConfig, VaeConfig,
 };
 use crate::progress::{Call, Cancel, Stage};
 use std::path::Path;
@@ -30,7 +30,14 @@ pub struct ModelInfo {
     pub inpainting: bool,
     /// The noise schedule and its sampling.
     pub diffusion: DiffusionConfig,
+    /// Tells its weights from others'; a model around an engine of the caller's own may have none.
+    pub fingerprint: Option<Fingerprint>,
+    /// The published model that it is, or is of the kind of.
+    pub known: Option<Known>,
 }
+
+/// Below this, the answer to [`Pipeline::probe`] is that of a velocity.
+const PROBE_LIMIT: f64 = -1.0;
 
 impl ModelInfo {
     /// What the UNet predicts.
@@ -62,40 +69,65 @@ fn sized<T>(values: Vec<T>, wanted: usize, what: &str) -> Result<Vec<T>> {
 pub struct Model(Arc<Inner>);
 
 impl Model {
-    /// Loads a folder in diffusers layout: any model of the Stable Diffusion 2 architecture, with
-    /// weights as safetensors in f32, f16 or bf16. May take seconds; reports and can be cancelled.
+    /// Loads any model of the Stable Diffusion 2 architecture: a folder in diffusers layout, or a
+    /// single `.safetensors` or `.ckpt` file in the naming of the original releases. Weights may be in
+    /// f32, f16 or bf16. May take seconds; reports and can be cancelled.
+    ///
+    /// Of a `.ckpt` or `.bin` file only tensors are read, and nothing in it is executed. Single files
+    /// come without configurations: sizes are told from the shapes of the tensors, and what the UNet
+    /// predicts from one evaluation of it, unless [`LoadOptions`] or a file beside it says so.
     ///
     /// # Errors
     /// `NotFound` for a missing folder or file, `BadModel` for one that is damaged or of another
-    /// family, `Cancelled`.
+    /// family, `Unsupported` for PyTorch files from before version 1.6, `Cancelled`.
     pub fn load(path: impl AsRef<Path>, call: &Call<'_>) -> Result<Self> {
-        Model::from_source(&Source::folder(path.as_ref())?, call)
+        Model::load_with(path, &LoadOptions::default(), call)
+    }
+
+    /// Loads a model of whose files the caller knows more than they say.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+        call: &Call<'_>,
+    ) -> Result<Self> {
+        let source = Source::open_path(path.as_ref(), options.config.as_deref())?;
+        Model::from_source(&source, options, None, call)
     }
 
     /// Loads a model whose files are embedded in the program.
     pub fn embedded(files: Embedded, call: &Call<'_>) -> Result<Self> {
-        Model::from_source(&Source::Embedded(files), call)
+        Model::from_source(&Source::Embedded(files), &LoadOptions::default(), None, call)
     }
 
     /// Loads the embedded demo model: small pictures of landscapes, from prompts in the words that its
     /// card lists (`models/demo/README.md`).
     #[cfg(feature = "demo")]
     pub fn demo(call: &Call<'_>) -> Result<Self> {
-        Model::embedded(latentblend_demo::STANDARD, call)
+        let source = Source::Embedded(latentblend_demo::STANDARD);
+        Model::from_source(&source, &LoadOptions::default(), Some(Known::DEMO), call)
     }
 
     /// Loads the embedded demo model for inpainting.
     #[cfg(feature = "demo-inpainting")]
     pub fn demo_inpainting(call: &Call<'_>) -> Result<Self> {
-        Model::embedded(latentblend_demo::INPAINTING, call)
+        let source = Source::Embedded(latentblend_demo::INPAINTING);
+        Model::from_source(&source, &LoadOptions::default(), Some(Known::DEMO), call)
     }
 
-    fn from_source(source: &Source, call: &Call<'_>) -> Result<Self> {
+    fn from_source(
+        source: &Source,
+        options: &LoadOptions,
+        known: Option<Known>,
+        call: &Call<'_>,
+    ) -> Result<Self> {
         call.poll()?;
         let unet = UnetConfig::read(source)?;
         let text = TextConfig::read(source)?;
         let vae = VaeConfig::read(source)?;
-        let diffusion = DiffusionConfig::read(source)?;
+        let (mut diffusion, stated) = DiffusionConfig::read(source)?;
         let bad = |what: String| {
             Error::bad_model(format!("{}: {what}", source.label("unet/config.json")))
         };
@@ -118,14 +150,25 @@ impl Model {
         let tokenizer = Tokenizer::read(source, text.positions, text.vocab_size)?;
         let meter = LoadMeter::new(call);
         let factor = vae.factor();
-        let [height, width] = unet.sample_size.unwrap_or([64, 64]);
         let engine = Pipeline::load(Reference, source, &meter, (&text, &unet, &vae))?;
+        diffusion.spacing = options.spacing.unwrap_or(diffusion.spacing);
+        if let Some(kind) = options.prediction_type {
+            diffusion.prediction_type = kind;
+        } else if !stated && engine.probe(&unet)? < PROBE_LIMIT {
+            diffusion.prediction_type = PredictionType::Velocity;
+        }
+        // Of the published models those that predict the velocity were trained at 768 pixels.
+        let side = if diffusion.prediction_type == PredictionType::Velocity { 96 } else { 64 };
+        let [height, width] = unet.sample_size.unwrap_or([side; 2]);
+        let known = known.or_else(|| Known::find(&unet, &text, &diffusion));
         let info = ModelInfo {
             latent_channels: latent,
             factor,
             native_size: [width * factor, height * factor],
             inpainting,
             diffusion,
+            fingerprint: Some(meter.fingerprint()),
+            known,
         };
         Model::new(Arc::new(engine), Some(tokenizer), info)
     }

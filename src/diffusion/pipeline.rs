@@ -66,6 +66,33 @@ impl<B: Backend> Pipeline<B> {
         })
     }
 
+    /// How far the UNet's prediction lies below an even grey at the noisiest timestep, on average. With
+    /// the signal gone, a UNet that predicts the noise gives about its input back, and one that
+    /// predicts the velocity gives minus the picture, far below it (stable-diffusion.cpp's test).
+    pub(crate) fn probe(&self, unet: &UnetConfig) -> Result<f64> {
+        const SIDE: usize = 8;
+        let [latent, inputs] = [unet.out_channels, unet.in_channels];
+        let grey = |shape: [usize; 4], value: f32| {
+            HostTensor::new(shape, vec![value; shape.iter().product()])
+        };
+        let context = grey([1, 1, 2, unet.context], 0.5)?;
+        let extra = match inputs - latent {
+            0 => None,
+            more => Some(self.backend.upload(&grey([1, SIDE, SIDE, more], 0.0)?)?),
+        };
+        let evaluation = Evaluation {
+            latents: &self.backend.upload(&grey([1, SIDE, SIDE, latent], 0.5)?)?,
+            extra: extra.as_ref(),
+            rows: &[0],
+            prompts: &[0],
+            time: &self.unet.time(&self.backend, 999.0)?,
+            keys_values: &self.unet.keys_values(&self.backend, &context)?,
+        };
+        let output = self.backend.download(&self.unet.forward(&self.backend, &evaluation)?)?;
+        let sum: f64 = output.data().iter().map(|&v| f64::from(v) - 0.5).sum();
+        Ok(sum / output.data().len() as f64)
+    }
+
     /// Latents as an activation (n, h, w, channels), each value times `scale`.
     fn upload(&self, latents: &[&Latent], scale: f64) -> Result<B::Tensor> {
         let [channels, height, width] = latents.first().map_or([0; 3], |latent| latent.shape());

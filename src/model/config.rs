@@ -477,7 +477,8 @@ impl TextConfig {
 }
 
 impl DiffusionConfig {
-    pub(crate) fn read(source: &Source) -> Result<Self> {
+    /// The configuration, and whether it says, or implies, what the UNet predicts.
+    pub(crate) fn read(source: &Source) -> Result<(Self, bool)> {
         const NAME: &str = "scheduler/scheduler_config.json";
         let file: SchedulerFile = checked(source, NAME, SCHEDULER_FIXED)?;
         let no = |what: String| refuse(source, NAME, what);
@@ -515,7 +516,9 @@ impl DiffusionConfig {
         if betas.iter().any(|beta| !(*beta > 0.0 && *beta < 1.0)) {
             return no(format!("betas {betas:?}: wanted numbers between 0 and 1"));
         }
-        Ok(DiffusionConfig {
+        // To diffusers, whose file names its class, the noise goes without saying.
+        let stated = file.prediction_type.is_some() || !file.class_name.is_empty();
+        let config = DiffusionConfig {
             train_steps: file.num_train_timesteps,
             beta_start: file.beta_start,
             beta_end: file.beta_end,
@@ -524,6 +527,7 @@ impl DiffusionConfig {
             spacing,
             steps_offset: file.steps_offset,
             final_alpha_one,
-        })
+        };
+        Ok((config, stated))
     }
 }

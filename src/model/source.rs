@@ -1,12 +1,15 @@
-//! In: a folder on disk, or files embedded in the program. Out: their bytes, read piece by piece.
+//! In: a folder on disk, a single file, or files embedded in the program. Out: their bytes, read piece
+//! by piece.
 //!
 //! Nothing is memory-mapped: a mapped file that shrinks while it is used kills the process, past any
 //! guard.
 
+use super::single::Single;
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A JSON or text file of a model is never larger than this; a larger one is not a model's.
 const TEXT_LIMIT: u64 = 64 << 20;
@@ -19,12 +22,29 @@ pub type Embedded = &'static [(&'static str, &'static [u8])];
 pub(crate) enum Source {
     /// A folder on disk.
     Folder(PathBuf),
+    /// A file that holds all networks.
+    Single(Arc<Single>),
     /// Files inside the program.
     Embedded(Embedded),
 }
 
 trait ReadSeek: Read + Seek + Send {}
 impl<T: Read + Seek + Send> ReadSeek for T {}
+
+/// Bytes in memory, the program's own or a text that was made up for a single file.
+enum Embed {
+    Static(&'static [u8]),
+    Own(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Embed {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Embed::Static(bytes) => bytes,
+            Embed::Own(bytes) => bytes,
+        }
+    }
+}
 
 /// An open file of a model.
 pub(crate) struct SourceFile {
@@ -35,25 +55,20 @@ pub(crate) struct SourceFile {
 }
 
 impl Source {
-    /// A folder, which must exist.
-    pub(crate) fn folder(path: &Path) -> Result<Self> {
+    /// What lies at `path`, which must exist. `config` stands in for what a single file does not say.
+    pub(crate) fn open_path(path: &Path, config: Option<&Path>) -> Result<Self> {
         let metadata = std::fs::metadata(path).map_err(|e| Error::io(path.display(), &e))?;
-        if !metadata.is_dir() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{}: not a folder; a model folder in diffusers layout is wanted",
-                    path.display()
-                ),
-            ));
+        if metadata.is_dir() {
+            return Ok(Source::Folder(path.to_path_buf()));
         }
-        Ok(Source::Folder(path.to_path_buf()))
+        Ok(Source::Single(Arc::new(Single::open(path, config)?)))
     }
 
     /// What messages call the file `name`.
     pub(crate) fn label(&self, name: &str) -> String {
         match self {
             Source::Folder(folder) => folder.join(name).display().to_string(),
+            Source::Single(single) => single.label(name),
             Source::Embedded(_) => format!("embedded model: {name}"),
         }
     }
@@ -61,39 +76,33 @@ impl Source {
     pub(crate) fn exists(&self, name: &str) -> bool {
         match self {
             Source::Folder(folder) => folder.join(name).is_file(),
+            Source::Single(single) => single.text(name).is_some(),
             Source::Embedded(files) => files.iter().any(|(path, _)| *path == name),
         }
     }
 
     pub(crate) fn open(&self, name: &str) -> Result<SourceFile> {
         let label = self.label(name);
-        match self {
-            Source::Folder(folder) => {
-                let file = File::open(folder.join(name)).map_err(|e| Error::io(&label, &e))?;
-                let length = file.metadata().map_err(|e| Error::io(&label, &e))?.len();
-                Ok(SourceFile { reader: Box::new(file), label, length })
+        let bytes = match self {
+            Source::Folder(folder) => return SourceFile::open(&folder.join(name)),
+            Source::Single(single) => single.text(name).map(<[u8]>::to_vec).map(Embed::Own),
+            Source::Embedded(files) => {
+                files.iter().find(|(path, _)| *path == name).map(|(_, bytes)| Embed::Static(bytes))
             }
-            Source::Embedded(files) => match files.iter().find(|(path, _)| *path == name) {
-                Some((_, bytes)) => Ok(SourceFile {
-                    reader: Box::new(Cursor::new(*bytes)),
-                    label,
-                    length: bytes.len() as u64,
-                }),
-                None => Err(Error::new(ErrorKind::NotFound, format!("{label}: not there"))),
-            },
+        };
+        match bytes {
+            Some(bytes) => Ok(SourceFile {
+                length: bytes.as_ref().len() as u64,
+                reader: Box::new(Cursor::new(bytes)),
+                label,
+            }),
+            None => Err(Error::new(ErrorKind::NotFound, format!("{label}: not there"))),
         }
     }
 
     /// A whole small file.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let mut file = self.open(name)?;
-        if file.length > TEXT_LIMIT {
-            return Err(Error::bad_model(format!(
-                "{}: {} bytes, at most {TEXT_LIMIT} were expected",
-                file.label, file.length
-            )));
-        }
-        file.read_at(0, file.length as usize)
+        self.open(name)?.read_whole()
     }
 
     /// A whole JSON file.
@@ -104,6 +113,25 @@ impl Source {
 }
 
 impl SourceFile {
+    /// A file on disk.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let label = path.display().to_string();
+        let file = File::open(path).map_err(|e| Error::io(&label, &e))?;
+        let length = file.metadata().map_err(|e| Error::io(&label, &e))?.len();
+        Ok(SourceFile { reader: Box::new(file), label, length })
+    }
+
+    /// All of a small file.
+    pub(crate) fn read_whole(&mut self) -> Result<Vec<u8>> {
+        if self.length > TEXT_LIMIT {
+            return Err(Error::bad_model(format!(
+                "{}: {} bytes, at most {TEXT_LIMIT} were expected",
+                self.label, self.length
+            )));
+        }
+        self.read_at(0, self.length as usize)
+    }
+
     /// `length` bytes from `offset` on. A file that ends early is a damaged model.
     pub(crate) fn read_at(&mut self, offset: u64, length: usize) -> Result<Vec<u8>> {
         let label = &self.label;

@@ -1,31 +1,44 @@
-//! In: the safetensors files of one network. Out: one tensor after the other, as f32 in host memory,
-//! its name and shape checked.
+//! In: the files of one network. Out: one tensor after the other, as f32 in host memory, its name and
+//! shape checked.
 //!
-//! A network's weights may lie in one file or in shards, in full or as an `.fp16` variant.
+//! A network's weights may lie in one file or in shards, in full or as an `.fp16` variant, as safetensors
+//! or in an archive of PyTorch, or in a single file with the other networks. Here they go by one name.
 
+use super::fingerprint::{Fingerprint, Fingerprinter};
+use super::naming::canonical;
+use super::single::{Single, pairs};
 use super::source::{Source, SourceFile};
+use super::tensors::{Contents, Entry, decode};
 use crate::backend::HostTensor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Call, Stage};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 
-/// The limit that the format itself sets for a header.
-const HEADER_LIMIT: u64 = 100_000_000;
-
-/// Reports on a load, counted in bytes over all of a model's networks.
+/// Follows a load over all of a model's networks: reports on it, counted in bytes, and takes the
+/// fingerprint of what is read.
 pub(crate) struct LoadMeter<'a> {
     call: &'a Call<'a>,
+    fingerprint: Fingerprinter,
     done: Cell<u64>,
     total: Cell<u64>,
 }
 
 impl<'a> LoadMeter<'a> {
     pub(crate) fn new(call: &'a Call<'a>) -> Self {
-        LoadMeter { call, done: Cell::new(0), total: Cell::new(0) }
+        LoadMeter {
+            call,
+            fingerprint: Fingerprinter::default(),
+            done: Cell::new(0),
+            total: Cell::new(0),
+        }
+    }
+
+    /// The fingerprint of all that was read.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint.finish()
     }
 
     /// Reports the end, for some bytes of a file may be nobody's.
@@ -42,19 +55,13 @@ impl<'a> LoadMeter<'a> {
     }
 }
 
-/// Where one tensor lies.
-struct Entry {
-    file: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    start: u64,
-    length: usize,
-}
-
 /// The weights of one network.
 pub(crate) struct Weights<'a> {
+    network: String,
     files: Vec<SourceFile>,
     entries: HashMap<String, Entry>,
+    /// What the files call a tensor, where that is another name, for messages.
+    names: HashMap<String, String>,
     meter: &'a LoadMeter<'a>,
 }
 
@@ -64,103 +71,41 @@ struct ShardIndex {
 }
 
 impl<'a> Weights<'a> {
-    /// Opens `{folder}/{stem}.safetensors`, its `.fp16` variant, or the shards that an index names.
+    /// Opens the weights of the network in `folder`: `{stem}.safetensors`, its `.fp16` variant, the
+    /// shards that an index names, an archive of PyTorch, or the network's part of a single file.
     pub(crate) fn open(
         source: &Source,
         folder: &str,
         stem: &str,
         meter: &'a LoadMeter<'a>,
     ) -> Result<Self> {
-        let single = [format!("{stem}.safetensors"), format!("{stem}.fp16.safetensors")];
-        let index = [
-            format!("{stem}.safetensors.index.json"),
-            format!("{stem}.safetensors.index.fp16.json"),
-            format!("{stem}.fp16.safetensors.index.json"),
-        ];
-        let find = |names: &[String]| {
-            names.iter().map(|name| format!("{folder}/{name}")).find(|name| source.exists(name))
+        let mut weights = Weights {
+            network: folder.to_owned(),
+            files: Vec::new(),
+            entries: HashMap::new(),
+            names: HashMap::new(),
+            meter,
         };
-        // Full precision before the variant, whichever of them is in shards.
-        let full = |names: &[String]| find(&names[..1]);
-        let name = full(&single).or_else(|| full(&index)).or_else(|| find(&single));
-        let name = name.or_else(|| find(&index));
-        let names = if let Some(name) = name.clone().filter(|name| !name.ends_with(".json")) {
-            vec![name]
-        } else if let Some(name) = name {
-            let index: ShardIndex = source.json(&name)?;
-            let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-            if let Some(odd) = shards.iter().find(|s| s.contains(['/', '\\'])) {
-                return Err(Error::bad_model(format!(
-                    "{}: names the shard '{odd}' outside its folder",
-                    source.label(&name)
-                )));
-            }
-            shards.into_iter().map(|shard| format!("{folder}/{shard}")).collect()
+        if let Source::Single(single) = source {
+            weights.add_single(source, single)?;
         } else {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!(
-                    "{}: no weights; looked for {}, {} and {}",
-                    source.label(folder),
-                    single[0],
-                    single[1],
-                    index.join(", ")
-                ),
-            ));
-        };
-        let mut weights = Weights { files: Vec::new(), entries: HashMap::new(), meter };
-        for name in names {
-            weights.add(source.open(&name)?)?;
+            for name in files(source, folder, stem)? {
+                weights.add(source.open(&name)?)?;
+            }
         }
         Ok(weights)
     }
 
-    /// Reads and checks the header of one file.
+    /// Takes in the tensors of one file of a folder.
     fn add(&mut self, mut file: SourceFile) -> Result<()> {
-        let bad = |what: String| Error::bad_model(format!("{}: {what}", file.label));
-        if file.length < 8 {
-            return Err(bad(format!("{} bytes: too short for a safetensors file", file.length)));
-        }
-        let length = file.read_at(0, 8)?;
-        let length = length.iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
-        if length > HEADER_LIMIT || length > file.length - 8 {
-            return Err(Error::bad_model(format!(
-                "{}: not a safetensors file, or truncated: its header has {length} bytes, the file {}",
-                file.label, file.length
-            )));
-        }
-        let header = file.read_at(8, length as usize)?;
-        let bad = |what: String| Error::bad_model(format!("{}: {what}", file.label));
-        let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|e| bad(format!("bad header: {e}")))?;
-        let data = 8 + length;
-        for (name, info) in metadata.tensors() {
-            let (start, end) = info.data_offsets;
-            let bytes = info
-                .shape
-                .iter()
-                .try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d))
-                .map(|bits| bits / 8);
-            if end < start || bytes != Some(end - start) {
-                return Err(bad(format!("{name}: its bytes {start}..{end} do not fit its shape")));
+        for (own, mut entry) in Contents::read(&mut file)?.entries {
+            entry.file = self.files.len();
+            let name = canonical(&self.network, &own);
+            if own != name {
+                self.names.insert(name.clone(), own);
             }
-            if data.checked_add(end as u64).is_none_or(|end| end > file.length) {
-                return Err(bad(format!(
-                    "truncated: {name} ends at byte {} of a file of {}",
-                    data.saturating_add(end as u64),
-                    file.length
-                )));
-            }
-            let entry = Entry {
-                file: self.files.len(),
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                start: data + start as u64,
-                length: end - start,
-            };
-            self.entries.insert(name, entry);
+            self.insert(name, entry);
         }
-        self.meter.total.set(self.meter.total.get() + file.length - data);
         self.files.push(file);
         Ok(())
     }
@@ -181,57 +126,135 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Takes in the network's tensors of a single file.
+    fn add_single(&mut self, source: &Source, single: &Single) -> Result<()> {
+        for pair in pairs(source, &self.network)? {
+            if let Some(entry) = single.entry(&pair) {
+                self.insert(pair.folder.clone(), entry);
+            }
+            self.names.insert(pair.folder, pair.single);
+        }
+        self.files.push(single.reopen()?);
+        Ok(())
+    }
+
+    fn insert(&mut self, name: String, entry: Entry) {
+        self.meter.total.set(self.meter.total.get() + entry.length() as u64);
+        self.entries.insert(name, entry);
+    }
+
     /// What messages call these weights.
     pub(crate) fn label(&self) -> &str {
         self.files.first().map_or("weights", |file| &file.label)
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
+    pub(super) fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
+    }
+
+    fn missing(&self, name: &str, wanted: &str) -> Error {
+        let own = self.names.get(name).map_or(name, String::as_str);
+        Error::bad_model(format!("{}: tensor {own} is missing{wanted}", self.label()))
+    }
+
+    /// The type and shape of the tensor `name`.
+    pub(super) fn describe(&self, name: &str) -> Result<(Dtype, &[usize])> {
+        let entry = self.entries.get(name).ok_or_else(|| self.missing(name, ""))?;
+        Ok((entry.dtype, &entry.shape))
+    }
+
+    /// The bytes of the tensor `name` as they are stored.
+    pub(super) fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+        let entry = self.entries.get(name).ok_or_else(|| self.missing(name, ""))?;
+        let bytes = entry.bytes(&mut self.files[entry.file])?;
+        self.meter.advance(bytes.len() as u64)?;
+        Ok(bytes)
     }
 
     /// The tensor `name`, which must have `shape`. Axes of length 1 at the end may be missing or too
     /// many: a linear layer is stored as a 1x1 convolution in some files.
     pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<HostTensor> {
         let Some(entry) = self.entries.remove(name) else {
-            return Err(Error::bad_model(format!(
-                "{}: tensor {name} is missing (wanted shape {shape:?})",
-                self.label()
-            )));
+            return Err(self.missing(name, &format!(" (wanted shape {shape:?})")));
         };
+        let own = self.names.get(name).map_or(name, String::as_str);
         let file = &mut self.files[entry.file];
         if trimmed(&entry.shape) != trimmed(shape) {
             return Err(Error::bad_model(format!(
-                "{}: tensor {name} has shape {:?}, wanted {shape:?}",
+                "{}: tensor {own} has shape {:?}, wanted {shape:?}",
                 file.label, entry.shape
             )));
         }
-        let bytes = file.read_at(entry.start, entry.length)?;
-        let data = decode(&bytes, entry.dtype).ok_or_else(|| {
-            Error::bad_model(format!(
-                "{}: tensor {name} has type {:?}, wanted F32, F16 or BF16",
+        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(Error::bad_model(format!(
+                "{}: tensor {own} has type {:?}, wanted F32, F16 or BF16",
                 file.label, entry.dtype
-            ))
-        })?;
-        self.meter.advance(entry.length as u64)?;
+            )));
+        }
+        let bytes = entry.bytes(file)?;
+        let data = decode(&bytes, entry.dtype)
+            .ok_or_else(|| Error::internal(format!("tensor {own} cannot be decoded")))?;
+        self.meter.advance(bytes.len() as u64)?;
+        self.meter.fingerprint.add(&self.network, name, shape, &data);
         HostTensor::new(shape, data)
     }
+}
+
+/// The files of the network in `folder`.
+fn files(source: &Source, folder: &str, stem: &str) -> Result<Vec<String>> {
+    // What transformers calls a model in safetensors it calls a pytorch_model in an archive.
+    let archive = if stem == "model" { "pytorch_model" } else { stem };
+    let safetensors = ["safetensors", "fp16.safetensors"].map(|end| format!("{stem}.{end}"));
+    let archives = ["bin", "fp16.bin"].map(|end| format!("{archive}.{end}"));
+    let index = [
+        format!("{stem}.safetensors.index.json"),
+        format!("{stem}.safetensors.index.fp16.json"),
+        format!("{stem}.fp16.safetensors.index.json"),
+        format!("{archive}.bin.index.json"),
+    ];
+    let find = |names: &[String]| {
+        names.iter().map(|name| format!("{folder}/{name}")).find(|name| source.exists(name))
+    };
+    // Full precision before the variant, whichever of them is in shards.
+    if let Some(name) = find(&safetensors[..1]) {
+        return Ok(vec![name]);
+    }
+    if let Some(name) = find(&index[..1]) {
+        return shards(source, folder, &name);
+    }
+    if let Some(name) = find(&safetensors) {
+        return Ok(vec![name]);
+    }
+    if let Some(name) = find(&index[..3]) {
+        return shards(source, folder, &name);
+    }
+    if let Some(name) = find(&archives) {
+        return Ok(vec![name]);
+    }
+    if let Some(name) = find(&index[3..]) {
+        return shards(source, folder, &name);
+    }
+    let wanted = [&safetensors[..], &archives, &index].concat();
+    Err(Error::new(
+        ErrorKind::NotFound,
+        format!("{}: no weights; looked for {}", source.label(folder), wanted.join(", ")),
+    ))
+}
+
+/// The shards that the index `name` lists.
+fn shards(source: &Source, folder: &str, name: &str) -> Result<Vec<String>> {
+    let index: ShardIndex = source.json(name)?;
+    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    if let Some(odd) = shards.iter().find(|s| s.contains(['/', '\\'])) {
+        return Err(Error::bad_model(format!(
+            "{}: names the shard '{odd}' outside its folder",
+            source.label(name)
+        )));
+    }
+    Ok(shards.into_iter().map(|shard| format!("{folder}/{shard}")).collect())
 }
 
 fn trimmed(shape: &[usize]) -> &[usize] {
     let end = shape.iter().rposition(|&d| d != 1).map_or(0, |last| last + 1);
     &shape[..end]
-}
-
-/// The values of little-endian `bytes` as f32; all three types convert without loss.
-fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    let pairs = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    match dtype {
-        Dtype::F32 => Some(
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        ),
-        Dtype::F16 => Some(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
-        Dtype::BF16 => Some(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
-        _ => None,
-    }
 }

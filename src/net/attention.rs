@@ -109,13 +109,8 @@ impl<B: Backend> PixelAttention<B> {
         channels: usize,
         norm: NormSpec,
     ) -> Result<Self> {
-        // Files of 2022 name the projections otherwise.
-        let parts = if layers.weights.contains(&format!("{name}.to_q.weight")) {
-            ["to_q", "to_k", "to_v", "to_out.0"]
-        } else {
-            ["query", "key", "value", "proj_attn"]
-        };
-        let [q, k, v, out] = parts.map(|part| format!("{name}.{part}"));
+        let [q, k, v, out] =
+            ["to_q", "to_k", "to_v", "to_out.0"].map(|part| format!("{name}.{part}"));
         let square = [channels, channels];
         Ok(PixelAttention {
             norm: layers.norm(&format!("{name}.group_norm"), channels, norm)?,

@@ -32,7 +32,7 @@ fn with_weights<R>(
     stem: &str,
     load: impl FnOnce(&Source, &mut Layers<'_, '_, Reference>) -> R,
 ) -> R {
-    let source = Source::folder(&path(&format!("tiny/{model}"))).unwrap();
+    let source = Source::open_path(&path(&format!("tiny/{model}")), None).unwrap();
     let call = Call::new();
     let meter = LoadMeter::new(&call);
     let mut weights = Weights::open(&source, folder, stem, &meter).unwrap();

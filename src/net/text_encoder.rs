@@ -29,21 +29,14 @@ pub(crate) struct TextEncoder<B: Backend> {
 impl<B: Backend> TextEncoder<B> {
     pub(crate) fn load(layers: &mut Layers<'_, '_, B>, config: &TextConfig) -> Result<Self> {
         let width = config.width;
-        // Newer files leave the outer module's name away.
-        let outer = "text_model.";
-        let root = match layers.weights.contains("text_model.final_layer_norm.weight") {
-            true => outer,
-            false if layers.weights.contains("final_layer_norm.weight") => "",
-            false => outer,
-        };
         let norm = NormSpec::Layer { epsilon: config.epsilon };
-        let embedding = |part: &str| format!("{root}embeddings.{part}_embedding.weight");
+        let embedding = |part: &str| format!("text_model.embeddings.{part}_embedding.weight");
         let tokens = layers.weights.tensor(&embedding("token"), &[config.vocab_size, width])?;
         let positions =
             layers.weights.tensor(&embedding("position"), &[config.positions, width])?;
         let mut stack = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
-            let at = |part: &str| format!("{root}encoder.layers.{index}.{part}");
+            let at = |part: &str| format!("text_model.encoder.layers.{index}.{part}");
             let [q, k, v] = ["q", "k", "v"].map(|p| at(&format!("self_attn.{p}_proj")));
             stack.push(Layer {
                 norm1: layers.norm(&at("layer_norm1"), width, norm)?,
@@ -58,7 +51,7 @@ impl<B: Backend> TextEncoder<B> {
             tokens,
             positions,
             layers: stack,
-            final_norm: layers.norm(&format!("{root}final_layer_norm"), width, norm)?,
+            final_norm: layers.norm("text_model.final_layer_norm", width, norm)?,
             config: config.clone(),
         })
     }

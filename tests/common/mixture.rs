@@ -81,6 +81,8 @@ impl Mixture {
             native_size: [4, 4],
             inpainting: false,
             diffusion,
+            fingerprint: None,
+            known: None,
         };
         Model::from_engine(Arc::new(self), info).unwrap()
     }

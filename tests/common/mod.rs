@@ -10,6 +10,7 @@ pub mod folder;
 pub mod golden;
 pub mod mixture;
 pub mod scripted;
+pub mod single;
 pub mod watched;
 
 use golden::Recorded;

@@ -1,6 +1,6 @@
 """Makes every file of tests/golden anew: python tests/golden/record.py [part ...].
 
-Parts: checkpoints networks sampling noise tree mixture demo (all of them, in this order, when none is named). All but the
+Parts: checkpoints networks sampling noise tree mixture demo single_files clip (all of them, in this order, when none is named). All but the
 first read the checkpoints that are there. See README.md for what the files hold.
 """
 import sys
@@ -46,7 +46,17 @@ def demo():
     part.record()
 
 
-PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, noise, tree, mixture, demo)}
+def single_files():
+    import single_files as part
+    part.record()
+
+
+def clip():
+    import clip as part
+    part.record()
+
+
+PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, noise, tree, mixture, demo, single_files, clip)}
 
 if __name__ == "__main__":
     unknown = [name for name in sys.argv[1:] if name not in PARTS]

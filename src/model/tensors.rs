@@ -1,0 +1,171 @@
+//! In: an open file of weights, safetensors or a PyTorch archive, told apart by content. Out: where
+//! each of its tensors lies, and the numbers of one at a time.
+
+use super::checkpoint;
+use super::source::SourceFile;
+use crate::error::{Error, ErrorKind, Result};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use std::collections::HashMap;
+
+/// The limit that the safetensors format itself sets for a header.
+const HEADER_LIMIT: u64 = 100_000_000;
+
+/// Where one tensor lies.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Which of a network's files.
+    pub(super) file: usize,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    /// The byte in the file at which it starts.
+    pub(super) start: u64,
+    /// In numbers, where they aren't those of dense rows.
+    pub(super) strides: Option<Vec<usize>>,
+}
+
+/// The tensors of a file and the notes in its header.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) entries: HashMap<String, Entry>,
+    pub(super) metadata: HashMap<String, String>,
+}
+
+impl Contents {
+    /// Reads the directory of a file, whatever its name ends in.
+    pub(super) fn read(file: &mut SourceFile) -> Result<Self> {
+        if file.length < 8 {
+            return Err(Error::bad_model(format!(
+                "{}: {} bytes: too short for a safetensors file or a PyTorch archive",
+                file.label, file.length
+            )));
+        }
+        let head = file.read_at(0, file.length.min(16) as usize)?;
+        if head.starts_with(b"PK\x03\x04") {
+            return Ok(Contents { entries: checkpoint::entries(file)?, ..Contents::default() });
+        }
+        // A safetensors header is JSON from byte 8 on; a pickle starts with its protocol.
+        if head[0] == 0x80 && (2..=5).contains(&head[1]) && head.get(8) != Some(&b'{') {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "{}: a PyTorch file from before version 1.6, or a bare pickle; only zip archives \
+                     and safetensors are read",
+                    file.label
+                ),
+            ));
+        }
+        safetensors_header(file, &head)
+    }
+}
+
+/// Reads and checks the header of a safetensors file.
+fn safetensors_header(file: &mut SourceFile, head: &[u8]) -> Result<Contents> {
+    let length = head[..8].iter().rev().fold(0u64, |n, &b| n << 8 | u64::from(b));
+    if length > HEADER_LIMIT || length > file.length - 8 {
+        return Err(Error::bad_model(format!(
+            "{}: neither a safetensors file nor a PyTorch archive, or truncated: its header has \
+             {length} bytes, the file {}",
+            file.label, file.length
+        )));
+    }
+    let header = file.read_at(8, length as usize)?;
+    let bad = |what: String| Error::bad_model(format!("{}: {what}", file.label));
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|e| bad(format!("neither safetensors nor a PyTorch archive: bad header: {e}")))?;
+    let data = 8 + length;
+    let mut contents = Contents::default();
+    for (name, info) in metadata.tensors() {
+        let (start, end) = info.data_offsets;
+        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d));
+        if end < start || bits.map(|bits| bits / 8) != Some(end - start) {
+            return Err(bad(format!("{name}: its bytes {start}..{end} do not fit its shape")));
+        }
+        if data.checked_add(end as u64).is_none_or(|end| end > file.length) {
+            return Err(bad(format!(
+                "truncated: {name} ends at byte {} of a file of {}",
+                data.saturating_add(end as u64),
+                file.length
+            )));
+        }
+        let entry = Entry {
+            file: 0,
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            start: data + start as u64,
+            strides: None,
+        };
+        contents.entries.insert(name, entry);
+    }
+    contents.metadata = metadata.metadata().clone().unwrap_or_default();
+    Ok(contents)
+}
+
+impl Entry {
+    /// How many numbers it has. Directories are checked against their files, so this is bounded.
+    fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its size in bytes.
+    pub(super) fn length(&self) -> usize {
+        self.count() * self.dtype.bitsize() / 8
+    }
+
+    /// The `index`-th of `count` equal groups of rows, if it can be parted so.
+    pub(super) fn part(&self, index: usize, count: usize) -> Option<Entry> {
+        let rows = *self.shape.first()?;
+        if !rows.is_multiple_of(count) {
+            return None;
+        }
+        let mut part = self.clone();
+        part.shape[0] = rows / count;
+        let row = match &self.strides {
+            Some(strides) => strides[0],
+            None => self.shape[1..].iter().product(),
+        };
+        let bytes = self.dtype.bitsize() / 8;
+        part.start += (index * part.shape[0] * row * bytes) as u64;
+        Some(part)
+    }
+
+    /// Its bytes, row by row without gaps.
+    pub(super) fn bytes(&self, file: &mut SourceFile) -> Result<Vec<u8>> {
+        let Some(strides) = &self.strides else {
+            return file.read_at(self.start, self.length());
+        };
+        let (count, size) = (self.count(), self.dtype.bitsize() / 8);
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let last: usize = self.shape.iter().zip(strides).map(|(&d, &s)| (d - 1) * s).sum();
+        let span = file.read_at(self.start, (last + 1) * size)?;
+        let mut dense = Vec::with_capacity(count * size);
+        let mut index = vec![0usize; self.shape.len()];
+        for _ in 0..count {
+            let at = index.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>() * size;
+            dense.extend_from_slice(&span[at..at + size]);
+            for (i, &d) in index.iter_mut().zip(&self.shape).rev() {
+                *i += 1;
+                if *i < d {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+        Ok(dense)
+    }
+}
+
+/// The values of little-endian `bytes` as f32; all three types convert without loss.
+pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+    let pairs = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match dtype {
+        Dtype::F32 => Some(
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        ),
+        Dtype::F16 => Some(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
+        Dtype::BF16 => Some(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
+        _ => None,
+    }
+}
