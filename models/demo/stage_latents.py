@@ -8,7 +8,7 @@ import pictures
 import stage_vae
 from common import autocast, progress, to_tensor
 
-HOLES = 8000  # pictures that also get a mask
+HOLES = 5000  # pictures that also get a mask
 
 
 def mask(rng, size=128):
