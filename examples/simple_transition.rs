@@ -16,7 +16,9 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// Prompts and seeds of the original's first example.
 const ORIGINAL: [(&str, u64); 2] = [
@@ -32,9 +34,11 @@ const ORIGINAL: [(&str, u64); 2] = [
     ),
 ];
 
-/// Prompts that the demo model knows the words of.
-const DEMO: [(&str, u64); 2] =
-    [("a mountain lake at dawn", 420), ("a lighthouse by the sea at night, stars", 69731932)];
+/// Prompts in the words that the demo model knows.
+const DEMO: [(&str, u64); 2] = [
+    ("a blue hot air balloon over green hills by day, sunny, photo", 4),
+    ("a red lighthouse by the sea at night under a clear sky, with a full moon", 9),
+];
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Noise {
@@ -116,9 +120,24 @@ fn look(text: &str) -> Result<Look, String> {
     if text == "2022" { Ok(Look::Compat2022) } else { Err("wanted 2022".into()) }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
-    let model = load(&arguments)?;
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let start = Instant::now();
+    // A folder that can't be made is better known now than after the first frame.
+    if let Some(folder) = arguments.out.parent() {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    let model = load(arguments)?;
+    eprintln!("  model loaded in {:.2} s", start.elapsed().as_secs_f64());
     let demo = arguments.model.is_none();
     let [from, to] = if demo { DEMO } else { ORIGINAL };
     let keyframe = |prompt: &Option<String>, seed: Option<u64>, default: (&str, u64)| {
@@ -155,7 +174,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(path) = &arguments.leaves {
         write_leaves(&session, path)?;
     }
-    movie(&session, &arguments, &times(&session, frames, arguments.compat))
+    movie(&session, arguments, &times(&session, frames, arguments.compat))?;
+    eprintln!("  all in {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
 }
 
 fn load(arguments: &Arguments) -> Result<Model, latentblend::Error> {
