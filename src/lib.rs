@@ -78,7 +78,7 @@ pub use frame::{
 };
 pub use model::{
     DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,
-    Spacing,
+    PromptRules, Spacing,
 };
 pub use progress::{Call, Cancel, Progress, Stage};
 

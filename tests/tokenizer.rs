@@ -4,6 +4,7 @@ mod common;
 
 use common::golden::json;
 use common::tiny;
+use latentblend::PromptRules;
 
 #[test]
 fn ids_equal_those_of_transformers() {
@@ -19,6 +20,28 @@ fn ids_equal_those_of_transformers() {
         assert_eq!(dropped.is_some(), case["tokens"].as_u64().unwrap() > 77, "{prompt:?}");
     }
     assert!(cases.len() >= 40, "only {} prompts were recorded", cases.len());
+}
+
+#[test]
+fn ids_of_compat_2022_equal_those_of_open_clip() {
+    let model = tiny("base");
+    let mut seen = 0;
+    for case in json("tokenizer").as_array().unwrap() {
+        let prompt = case["prompt"].as_str().unwrap();
+        // Where the repairs of ftfy decide, only the straight quotes are taken over; and nobody writes
+        // open_clip's own name for the end of a text into a prompt.
+        let repaired = !case["open_clip_unrepaired"].is_null() && !prompt.contains('’');
+        if repaired || prompt.contains("<end_of_text>") {
+            continue;
+        }
+        let wanted = if case["open_clip"].is_null() { &case["ids"] } else { &case["open_clip"] };
+        let wanted: Vec<u32> =
+            wanted.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        let (ids, _) = model.tokenize_as(prompt, PromptRules::OpenClip).unwrap();
+        assert_eq!(ids, wanted, "{prompt:?}");
+        seen += 1;
+    }
+    assert!(seen >= 40, "only {seen} prompts were compared");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::mix::EmbeddingMix;
 use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
 use crate::diffusion::{Latent, ModelInfo, NoiseKind, Schedule, SchedulePolicy};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::PromptRules;
 use std::sync::Arc;
 
 /// One end of a transition: what the picture shows there, and the seed of its noise.
@@ -100,6 +101,7 @@ pub(crate) struct Recipe {
     pub(crate) damper: f64,
     pub(crate) damping: GuidanceDamping,
     pub(crate) embedding_mix: EmbeddingMix,
+    pub(crate) prompt_rules: PromptRules,
     pub(crate) noise: NoiseKind,
     pub(crate) cache_bytes: usize,
 }
@@ -149,6 +151,7 @@ impl Recipe {
             damper: if unguided { 1.0 } else { options.guidance_mid_damper },
             damping: if compat { GuidanceDamping::Compat2022 } else { GuidanceDamping::TowardsOne },
             embedding_mix: if compat { EmbeddingMix::Linear } else { EmbeddingMix::NormPreserving },
+            prompt_rules: if compat { PromptRules::OpenClip } else { PromptRules::Transformers },
             noise: options.noise,
             cache_bytes: options.cache_bytes,
         })

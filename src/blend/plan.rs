@@ -14,8 +14,8 @@ pub enum Look {
     #[default]
     Current,
     /// All choices of the original's version of 2022 (b99d18f) at once: its schedule, presets,
-    /// guidance damping, straight mixing of conditioning, and spaces for underscores in prompts. The
-    /// same weights, conditioning and noise then give its leaves.
+    /// guidance damping, straight mixing of conditioning, its tokenizer's rules, and spaces for
+    /// underscores in prompts. The same weights and noise then give its leaves.
     Compat2022,
 }
 

@@ -371,7 +371,7 @@ impl Tree {
         let missing: Vec<&str> = missing.collect();
         let mut contexts = known;
         if !missing.is_empty() {
-            let made = self.model.contexts(priority, &missing, call)?;
+            let made = self.model.contexts(priority, &missing, self.recipe.prompt_rules, call)?;
             let made = missing.into_iter().map(String::from).zip(made.into_iter().map(Arc::new));
             contexts.extend(made);
             let mut kept = self.contexts.lock();

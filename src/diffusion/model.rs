@@ -10,8 +10,8 @@ use crate::backend::Reference;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{
-    DiffusionConfig, Embedded, Fingerprint, Known, LoadMeter, LoadOptions, PredictionType, Source,
-    TextConfig, Tokenizer, UnetConfig, VaeConfig,
+    DiffusionConfig, Embedded, Fingerprint, Known, LoadMeter, LoadOptions, PredictionType,
+    PromptRules, Source, TextConfig, Tokenizer, UnetConfig, VaeConfig,
 };
 use crate::progress::{Call, Cancel, Stage};
 use std::path::Path;
@@ -195,9 +195,18 @@ impl Model {
 
     /// The token ids of `prompt`, at the text encoder's full length, and what found no room.
     pub fn tokenize(&self, prompt: &str) -> Result<(Vec<u32>, Option<String>)> {
+        self.tokenize_as(prompt, PromptRules::Transformers)
+    }
+
+    /// The same by other rules.
+    pub fn tokenize_as(
+        &self,
+        prompt: &str,
+        rules: PromptRules,
+    ) -> Result<(Vec<u32>, Option<String>)> {
         match &self.0.tokenizer {
             Some(tokenizer) => {
-                let tokens = tokenizer.encode(prompt)?;
+                let tokens = tokenizer.encode(prompt, rules)?;
                 Ok((tokens.ids, tokens.dropped))
             }
             None => Ok((prompt.bytes().map(u32::from).collect(), None)),
@@ -219,9 +228,10 @@ impl Model {
         &self,
         priority: Priority,
         prompts: &[&str],
+        rules: PromptRules,
         call: &Call<'_>,
     ) -> Result<Vec<Context>> {
-        let ids = prompts.iter().map(|prompt| Ok(self.tokenize(prompt)?.0));
+        let ids = prompts.iter().map(|prompt| Ok(self.tokenize_as(prompt, rules)?.0));
         let ids: Vec<Vec<u32>> = ids.collect::<Result<_>>()?;
         let engine = Arc::clone(&self.0.engine);
         let mut ids = ids.into_iter();

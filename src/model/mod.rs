@@ -31,5 +31,6 @@ pub use known::Known;
 pub use options::LoadOptions;
 pub use source::Embedded;
 pub(crate) use source::Source;
+pub use tokenizer::PromptRules;
 pub(crate) use tokenizer::Tokenizer;
 pub(crate) use weights::{LoadMeter, Weights};

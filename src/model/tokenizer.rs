@@ -19,9 +19,24 @@ const END: &str = "<|endoftext|>";
 /// CLIP's words: contractions, letters, single digits, runs of anything else.
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
+/// Whose reading of a prompt is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PromptRules {
+    /// That of transformers, and so of diffusers: start, end and padding tokens are such wherever they
+    /// stand in a prompt. Stable Diffusion 2 pads with "!".
+    #[default]
+    Transformers,
+    /// That of open_clip, which the original of 2022 used: those are ordinary text, HTML entities are
+    /// resolved twice, and curly quotes made straight (of the repairs that its ftfy makes, this one).
+    OpenClip,
+}
+
 /// Turns prompts into token ids.
 pub(crate) struct Tokenizer {
     inner: Inner,
+    /// The same without special tokens, where the folder has the vocabulary to make it of.
+    plain: Option<Inner>,
     start: u32,
     end: u32,
     pad: u32,
@@ -49,8 +64,15 @@ impl Tokenizer {
             (Inner::from_bytes(source.read(name)?).map_err(|e| at(name, &e))?, name)
         } else {
             let name = "tokenizer/vocab.json";
-            (from_vocabulary(source)?, name)
+            let mut inner = from_vocabulary(source)?;
+            let ends = [START, END].map(|token| AddedToken::from(token, true).normalized(true));
+            inner.add_special_tokens(ends).map_err(|e| at(name, &e))?;
+            (inner, name)
         };
+        let vocabulary_there = ["vocab.json", "merges.txt"]
+            .iter()
+            .all(|file| source.exists(&format!("tokenizer/{file}")));
+        let plain = if vocabulary_there { Some(from_vocabulary(source)?) } else { None };
         inner.with_truncation(None).map_err(|e| at(name, &e))?;
         inner.with_padding(None);
         let id = |token: &str| {
@@ -73,13 +95,23 @@ impl Tokenizer {
         if known > vocabulary {
             return Err(at(name, &format!("{known} tokens, the text encoder knows {vocabulary}")));
         }
-        Ok(Tokenizer { inner, start, end, pad, length: positions })
+        Ok(Tokenizer { inner, plain, start, end, pad, length: positions })
     }
 
     /// The ids of `prompt`, cut or padded to the encoder's length.
-    pub(crate) fn encode(&self, prompt: &str) -> Result<Tokens> {
-        let encoding = self
-            .inner
+    pub(crate) fn encode(&self, prompt: &str, rules: PromptRules) -> Result<Tokens> {
+        let resolved;
+        let (inner, prompt) = match (rules, &self.plain) {
+            (PromptRules::Transformers, _) => (&self.inner, prompt),
+            (PromptRules::OpenClip, plain) => {
+                let straight = prompt.replace(['\u{2018}', '\u{2019}'], "'");
+                let straight = straight.replace(['\u{201c}', '\u{201d}'], "\"");
+                let once = html_escape::decode_html_entities(&straight);
+                resolved = html_escape::decode_html_entities(&once).into_owned();
+                (plain.as_ref().unwrap_or(&self.inner), resolved.as_str())
+            }
+        };
+        let encoding = inner
             .encode(prompt, false)
             .map_err(|e| Error::invalid(format!("the prompt cannot be tokenized: {e}")))?;
         let room = self.length - 2;
@@ -99,7 +131,7 @@ impl Tokenizer {
     }
 }
 
-/// CLIP's tokenizer over `vocab.json` and `merges.txt`.
+/// CLIP's tokenizer over `vocab.json` and `merges.txt`, without special tokens.
 fn from_vocabulary(source: &Source) -> Result<Inner> {
     const VOCABULARY: &str = "tokenizer/vocab.json";
     const MERGES: &str = "tokenizer/merges.txt";
@@ -144,12 +176,6 @@ fn from_vocabulary(source: &Source) -> Result<Inner> {
         .with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))
         .map_err(internal)?;
     inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
-    inner
-        .add_special_tokens([
-            AddedToken::from(START, true).normalized(true),
-            AddedToken::from(END, true).normalized(true),
-        ])
-        .map_err(internal)?;
     Ok(inner)
 }
 
