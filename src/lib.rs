@@ -57,6 +57,7 @@
 
 pub mod backend;
 mod blend;
+pub mod capi;
 mod diffusion;
 mod error;
 mod frame;

@@ -1,0 +1,664 @@
+/* latentblend: seamless transitions between prompts with Stable Diffusion 2.0.
+ *
+ * Made from src/capi by cbindgen (tests/header.rs); not edited by hand. MIT OR Apache-2.0.
+ *
+ * Conventions
+ *   Every function may be called from any thread at any time; calls that need the same device take turns
+ *   of one evaluation of the network. "At once" means that a function never waits for the device.
+ *   A fallible function returns an lb_status. Its out parameters are written on success only, its last
+ *   parameter `error` (which may be NULL) on failure only; free it with lb_error_free.
+ *   Handles are shared and counted: _new and _load give one reference, _retain adds one, _release takes
+ *   one. The order of releases doesn't matter, and a release while a call is running is safe. A stale
+ *   handle, or one of another kind, is an error and nothing worse.
+ *   Structs begin with struct_size: set it to sizeof, or let _init do so. They grow at their end only.
+ *   Text is UTF-8, NUL-ended, and copied during the call.
+ *   Nothing is printed, unless the environment variable LATENTBLEND_LOG is error, warn, info or debug.
+ */
+
+#ifndef LATENTBLEND_H
+#define LATENTBLEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// Rises with every release that breaks nothing.
+#define LB_VERSION_MAJOR 0
+
+// Rises with every release that adds something.
+#define LB_VERSION_MINOR 1
+
+// Rises with every release that mends something.
+#define LB_VERSION_PATCH 0
+
+// MAJOR << 16 | MINOR << 8 | PATCH.
+#define LB_VERSION (((LB_VERSION_MAJOR << 16) | (LB_VERSION_MINOR << 8)) | LB_VERSION_PATCH)
+
+// Rises only when an existing symbol or the beginning of a struct changes its meaning.
+#define LB_ABI_VERSION 1
+
+// A token that stops one operation: shared, usable from any thread.
+typedef struct lb_cancel lb_cancel;
+
+// A failure: one owner, immutable. Freed by lb_error_free.
+typedef struct lb_error lb_error;
+
+// A loaded model: shared, immutable.
+typedef struct lb_model lb_model;
+
+// A transition through keyframes: shared, usable from any thread.
+typedef struct lb_session lb_session;
+
+// What a call came to. Zero is success; numbers are never reused.
+typedef int32_t lb_status;
+
+// How grave a message is; a callback is told those up to the level it asked for.
+typedef uint32_t lb_log_level;
+
+// Is told a message. May be called from any thread; must not throw and must not call back into the
+// library. The strings are valid during the call.
+typedef void (*lb_log_fn)(void *user, lb_log_level level, const char *target, const char *message);
+
+// A kind of device.
+typedef uint32_t lb_device_kind;
+
+// A device. Since 0.1.
+typedef struct lb_device_info {
+  // sizeof(lb_device_info), set by the caller
+  size_t struct_size;
+  // An LB_DEVICE value.
+  lb_device_kind kind;
+  // Its number among devices of its kind.
+  uint32_t ordinal;
+  // Zero where the device has none.
+  uint8_t uuid[16];
+  // Zero where it isn't known.
+  uint64_t memory_bytes;
+  // UTF-8, NUL-ended.
+  uint8_t name[128];
+} lb_device_info;
+
+// The numbers that a model computes with.
+typedef uint32_t lb_precision;
+
+// How a model is loaded. Since 0.1.
+typedef struct lb_model_options {
+  // sizeof(lb_model_options)
+  size_t struct_size;
+  // An LB_DEVICE value.
+  lb_device_kind device;
+  // The number of the device among those of its kind.
+  uint32_t ordinal;
+  // An LB_PRECISION value.
+  lb_precision precision;
+  // Must be 0.
+  uint32_t flags;
+} lb_model_options;
+
+// What a call is at.
+typedef uint32_t lb_stage;
+
+// One report of a running call. Since 0.1.
+typedef struct lb_progress {
+  // What is being done: an LB_STAGE value.
+  lb_stage stage;
+  // Units of this stage that are done.
+  uint32_t done;
+  // Units of this stage in all.
+  uint32_t total;
+  // Always 0.
+  uint32_t reserved;
+  // The whole call, 0 to 1; never falls.
+  double fraction;
+} lb_progress;
+
+// Is told how far a call is, on the thread that made the call, at least every 20 ms. Returns 0 to go on,
+// anything else to cancel. Must not throw.
+typedef int32_t (*lb_progress_fn)(void *user, const struct lb_progress *progress);
+
+// Watches and stops one call. Every member but the first may be 0. Since 0.1.
+typedef struct lb_call {
+  // sizeof(lb_call)
+  size_t struct_size;
+  // Stops the call when it is requested, within one evaluation of the UNet or one decode.
+  struct lb_cancel *cancel;
+  // Is told how far the call is.
+  lb_progress_fn progress;
+  // Handed to `progress`.
+  void *user;
+} lb_call;
+
+// What a UNet predicts.
+typedef uint32_t lb_prediction;
+
+// What a model is. Since 0.1.
+typedef struct lb_model_info {
+  // sizeof(lb_model_info), set by the caller
+  size_t struct_size;
+  // The size in pixels that the model was trained at.
+  uint32_t native_width;
+  // See native_width.
+  uint32_t native_height;
+  // Sizes are multiples of this.
+  uint32_t size_multiple;
+  // An LB_PREDICTION value.
+  lb_prediction prediction;
+  // 1 where the UNet takes a mask and a masked picture, else 0.
+  uint32_t inpainting;
+  // Always 0.
+  uint32_t reserved;
+} lb_model_info;
+
+// A preset: a number of steps, and how many frames the tree holds.
+typedef uint32_t lb_preset;
+
+// Whose random numbers a seed stands for.
+typedef uint32_t lb_noise;
+
+// Which version's choices a transition is made with.
+typedef uint32_t lb_look;
+
+// How a transition is made; lb_blend_options_init fills in the defaults, which are those of the
+// original's first example. Since 0.1.
+typedef struct lb_blend_options {
+  // sizeof(lb_blend_options)
+  size_t struct_size;
+  // Pixels, a multiple of lb_model_info.size_multiple. 0 in both: what the model was trained at.
+  uint32_t width;
+  // See width.
+  uint32_t height;
+  // An LB_PRESET value: the tree's fineness.
+  lb_preset preset;
+  // Diffusion steps, 1 to 999. 0: the preset's.
+  uint32_t steps;
+  // How many frames the transition is meant for, from which presets derive their leaves.
+  uint32_t frames;
+  // An LB_NOISE value.
+  lb_noise noise;
+  // An LB_LOOK value.
+  lb_look look;
+  // Must be 0.
+  uint32_t flags;
+  // Where the first branches leave their keyframes, as a share of the steps, 0 to below 1.
+  double depth;
+  // How much denser branches lie in the middle; below 1.7 they are spaced evenly.
+  double mid_compression;
+  // The guidance scale at the keyframes, 0 to 100; 1 or less turns guidance off.
+  double guidance;
+  // What of the guidance is left in the middle, above 0 to 1.
+  double guidance_mid_damper;
+  // Memory for latents that can be made again.
+  uint64_t cache_bytes;
+  // The tree in full, instead of depth and frames: `levels` diffusion steps, rising; copied. NULL:
+  // by preset.
+  const uint32_t *injections;
+  // Branches from each of those steps on; copied.
+  const uint32_t *branches;
+  // How many injections and branches there are.
+  uint64_t levels;
+} lb_blend_options;
+
+// One end of a transition. Since 0.1.
+typedef struct lb_keyframe {
+  // sizeof(lb_keyframe)
+  size_t struct_size;
+  // What the picture shows: UTF-8, copied. NULL is the empty prompt.
+  const char *prompt;
+  // What it must not show: UTF-8, copied. NULL is the empty prompt.
+  const char *negative_prompt;
+  // The seed of its noise.
+  uint64_t seed;
+} lb_keyframe;
+
+// What a session is, and what it holds at present. Since 0.1.
+typedef struct lb_session_info {
+  // sizeof(lb_session_info), set by the caller
+  size_t struct_size;
+  // Width of a frame in pixels, as the model makes it.
+  uint32_t width;
+  // See width.
+  uint32_t height;
+  // t runs from 0 to this.
+  double last_t;
+  // Diffusion steps of a run.
+  uint32_t steps;
+  // Steps that a frame takes when the tree is filled.
+  uint32_t frame_steps;
+  // Leaves of the plan, over all segments.
+  uint64_t leaves;
+  // Memory that is held for what can be made again.
+  uint64_t cached_bytes;
+  // Evaluations of the UNet that a frame in the middle of the first segment would take now.
+  uint64_t evaluations;
+} lb_session_info;
+
+// How a picture of another shape is brought into its bounds.
+typedef uint32_t lb_fit;
+
+// How a picture is resampled.
+typedef uint32_t lb_filter;
+
+// Where a frame lies in a larger picture plane, whose y axis points down. Since 0.1.
+typedef struct lb_placement {
+  // sizeof(lb_placement)
+  size_t struct_size;
+  // The whole picture: x1, y1, x2, y2 in pixels, the last two just outside.
+  int32_t bounds[4];
+  // The part of it that the image holds, in the same pixels.
+  int32_t window[4];
+  // An LB_FIT value.
+  lb_fit fit;
+  // An LB_FILTER value.
+  lb_filter filter;
+  // Width of a pixel over its height.
+  double pixel_aspect;
+} lb_placement;
+
+// What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
+typedef uint32_t lb_format;
+
+// What a pixel's numbers stand for.
+typedef uint32_t lb_transfer;
+
+// Where an image's memory is.
+typedef uint32_t lb_memory;
+
+// A caller's pixels, to be filled. Since 0.1.
+typedef struct lb_image {
+  // sizeof(lb_image)
+  size_t struct_size;
+  // The first byte of the TOP row. Need not be aligned.
+  void *data;
+  // From a row to the one below it; negative where rows are stored bottom-up.
+  ptrdiff_t row_bytes;
+  // Pixels: the session's width, unless there is a placement.
+  uint32_t width;
+  // Pixels: the session's height, unless there is a placement.
+  uint32_t height;
+  // Where the frame lies; NULL: the image is the frame.
+  const struct lb_placement *placement;
+  // An LB_FORMAT value.
+  lb_format format;
+  // An LB_TRANSFER value.
+  lb_transfer transfer;
+  // An LB_MEMORY value.
+  lb_memory memory;
+  // Must be 0.
+  uint32_t flags;
+  // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+  void *cuda_stream;
+} lb_image;
+
+// The call did what it says.
+#define LB_OK 0
+
+// An argument is NULL, NaN, out of range, not UTF-8, a stale handle, or a struct of an unknown size.
+#define LB_ERROR_INVALID_ARGUMENT 1
+
+// A file or folder that the call named is not there.
+#define LB_ERROR_NOT_FOUND 2
+
+// A model was found, but it is damaged or not of the Stable Diffusion 2 family.
+#define LB_ERROR_BAD_MODEL 3
+
+// The host or the device has too little memory.
+#define LB_ERROR_OUT_OF_MEMORY 4
+
+// A driver or a kernel failed. The session stays valid.
+#define LB_ERROR_DEVICE 5
+
+// This build or this device cannot do it, or a struct carries fields that this version does not know.
+#define LB_ERROR_UNSUPPORTED 6
+
+// The call was cancelled, by its token or by its progress callback.
+#define LB_ERROR_CANCELLED 7
+
+// Reading or writing failed.
+#define LB_ERROR_IO 8
+
+// A fault of this library.
+#define LB_ERROR_INTERNAL 99
+
+// Nothing.
+#define LB_LOG_OFF 0
+
+// What failed.
+#define LB_LOG_ERROR 1
+
+// What went otherwise than a caller may think: the end of a prompt that was dropped, say.
+#define LB_LOG_WARN 2
+
+// What happened, failed calls included.
+#define LB_LOG_INFO 3
+
+// Every call with its parameters.
+#define LB_LOG_DEBUG 4
+
+// Weights are read.
+#define LB_STAGE_LOAD 1
+
+// Prompts become conditioning.
+#define LB_STAGE_TEXT 2
+
+// Latents are denoised; counted in evaluations of the UNet.
+#define LB_STAGE_DENOISE 3
+
+// Latents become frames.
+#define LB_STAGE_DECODE 4
+
+// The best there is.
+#define LB_DEVICE_AUTO 0
+
+// The CPU.
+#define LB_DEVICE_CPU 1
+
+// An NVIDIA GPU.
+#define LB_DEVICE_CUDA 2
+
+// What the device is best at.
+#define LB_PRECISION_AUTO 0
+
+// 32-bit floats.
+#define LB_PRECISION_F32 1
+
+// 16-bit floats, sums in 32.
+#define LB_PRECISION_F16 2
+
+// 16-bit brain floats, sums in 32.
+#define LB_PRECISION_BF16 3
+
+// The noise.
+#define LB_PREDICTION_EPSILON 1
+
+// The velocity.
+#define LB_PREDICTION_V 2
+
+// 12 steps, 5 leaves: a first look.
+#define LB_PRESET_LOWEST 1
+
+// 15 steps, a leaf for every 16 frames.
+#define LB_PRESET_LOW 2
+
+// 30 steps, a leaf for every 8 frames.
+#define LB_PRESET_MEDIUM 3
+
+// 60 steps, a leaf for every 4 frames.
+#define LB_PRESET_HIGH 4
+
+// 100 steps, a leaf for every 2 frames.
+#define LB_PRESET_ULTRA 5
+
+// PyTorch's CUDA generator.
+#define LB_NOISE_CUDA 1
+
+// PyTorch's CPU generator.
+#define LB_NOISE_CPU 2
+
+// This library's own.
+#define LB_LOOK_CURRENT 1
+
+// Those of the original's version of 2022.
+#define LB_LOOK_COMPAT_2022 2022
+
+// RGB, 8 bits.
+#define LB_FORMAT_RGB_U8 769
+
+// RGBA, 8 bits; alpha is written as opaque.
+#define LB_FORMAT_RGBA_U8 1025
+
+// RGB, 16 bits.
+#define LB_FORMAT_RGB_U16 770
+
+// RGBA, 16 bits.
+#define LB_FORMAT_RGBA_U16 1026
+
+// RGB, 16-bit floats.
+#define LB_FORMAT_RGB_F16 786
+
+// RGBA, 16-bit floats.
+#define LB_FORMAT_RGBA_F16 1042
+
+// RGB, 32-bit floats.
+#define LB_FORMAT_RGB_F32 788
+
+// RGBA, 32-bit floats.
+#define LB_FORMAT_RGBA_F32 1044
+
+// As the decoder gives it, display-encoded.
+#define LB_TRANSFER_SRGB 1
+
+// Linear light, Rec.709 primaries.
+#define LB_TRANSFER_LINEAR 2
+
+// Linear light, AP1 primaries.
+#define LB_TRANSFER_ACESCG 3
+
+// In the host's memory.
+#define LB_MEMORY_HOST 0
+
+// On a CUDA device.
+#define LB_MEMORY_CUDA 1
+
+// Fills the bounds; what juts out is cut off.
+#define LB_FIT_CROP 0
+
+// Fits within the bounds; the rest is black and opaque.
+#define LB_FIT_LETTERBOX 1
+
+// Fills the bounds; shapes change.
+#define LB_FIT_STRETCH 2
+
+// Bicubic.
+#define LB_FILTER_BICUBIC 0
+
+// Lanczos.
+#define LB_FILTER_LANCZOS 1
+
+// Bilinear.
+#define LB_FILTER_BILINEAR 2
+
+// The nearest pixel.
+#define LB_FILTER_NEAREST 3
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The name of a status, such as "LB_ERROR_BAD_MODEL"; "LB_ERROR_UNKNOWN" for a number that is none.
+// The string is static. Any thread, at once. Since 0.1.
+const char *lb_status_name(lb_status status);
+
+// The status that `error` stands for; LB_ERROR_INVALID_ARGUMENT for NULL and for a handle that is none.
+// Any thread, at once. Since 0.1.
+lb_status lb_error_status(const struct lb_error *error);
+
+// What went wrong, for a person: UTF-8, valid until lb_error_free. An empty string for NULL and for a
+// handle that is none. Any thread, at once. Since 0.1.
+const char *lb_error_message(const struct lb_error *error);
+
+// Frees an error. NULL and a handle that is none are ignored. Any thread, at once. Since 0.1.
+void lb_error_free(struct lb_error *error);
+
+// LB_VERSION of the library that is loaded, not of the header. Any thread, at once. Since 0.1.
+uint32_t lb_version(void);
+
+// LB_ABI_VERSION of the library that is loaded. Any thread, at once. Since 0.1.
+uint32_t lb_abi_version(void);
+
+// The version as text, such as "0.1.0". Static. Any thread, at once. Since 0.1.
+const char *lb_version_string(void);
+
+// Sends messages up to `max_level` to `fn`; NULL for `fn` silences. Replaces the callback before; once
+// this returns, that one is not called any more. Any thread, at once; not from within a callback.
+// Since 0.1.
+//
+// # Safety
+// `user` stays valid, and `fn` callable from any thread, until it is replaced.
+void lb_set_log_callback(lb_log_fn fn,
+                         void *user,
+                         lb_log_level max_level);
+
+// A token with one reference, released by lb_cancel_release. Use one for one operation. Any thread, at
+// once. Since 0.1.
+struct lb_cancel *lb_cancel_new(void);
+
+// Another reference to `cancel`, which is returned; NULL for a handle that is none. Any thread, at once.
+// Since 0.1.
+struct lb_cancel *lb_cancel_retain(struct lb_cancel *cancel);
+
+// One reference less. NULL and a handle that is none are ignored; an operation that runs with the token
+// keeps it. Any thread, at once. Since 0.1.
+void lb_cancel_release(struct lb_cancel *cancel);
+
+// Asks the operation that runs, or will run, with `cancel` to stop. For good. NULL and a handle that is
+// none are ignored. Any thread, at once. Since 0.1.
+void lb_cancel_request(struct lb_cancel *cancel);
+
+// Whether lb_cancel_request was called; false for a handle that is none. Any thread, at once. Since 0.1.
+bool lb_cancel_requested(const struct lb_cancel *cancel);
+
+// The devices that a model can be loaded onto. The CPU is always there. Any thread, at once. Since 0.1.
+size_t lb_device_count(void);
+
+// Writes what device `index` is. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
+// writable.
+lb_status lb_device_get(size_t index, struct lb_device_info *info, struct lb_error **error);
+
+// Fills `options` with defaults; `struct_size` is sizeof(lb_model_options). Any thread, at once.
+// Since 0.1.
+//
+// # Safety
+// `options` is NULL, or points to `struct_size` writable bytes.
+void lb_model_options_init(struct lb_model_options *options, size_t struct_size);
+
+// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, or, for NULL, the
+// embedded demo model. May take seconds; reports LB_STAGE_LOAD and can be cancelled. Any thread. The
+// model has one reference, released by lb_model_release. Since 0.1.
+//
+// # Safety
+// `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
+// and `error` are NULL or writable.
+lb_status lb_model_load(const char *path,
+                        const struct lb_model_options *options,
+                        const struct lb_call *call,
+                        struct lb_model **model,
+                        struct lb_error **error);
+
+// Another reference to `model`, which is returned; NULL for a handle that is none. Any thread, at once.
+// Since 0.1.
+struct lb_model *lb_model_retain(struct lb_model *model);
+
+// One reference less. NULL and a handle that is none are ignored. Sessions and running calls keep the
+// model; release order doesn't matter. Any thread, at once. Since 0.1.
+void lb_model_release(struct lb_model *model);
+
+// Writes what `model` is. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
+// writable.
+lb_status lb_model_get_info(const struct lb_model *model,
+                            struct lb_model_info *info,
+                            struct lb_error **error);
+
+// Fills `options` with defaults; `struct_size` is sizeof(lb_blend_options). Any thread, at once.
+// Since 0.1.
+//
+// # Safety
+// `options` is NULL, or points to `struct_size` writable bytes.
+void lb_blend_options_init(struct lb_blend_options *options, size_t struct_size);
+
+// A transition through `count` keyframes, given as pointers, since the struct may grow. t runs from 0 to
+// count - 1; whole numbers are the keyframes. Nothing is computed yet. The session keeps the model, and
+// has one reference, released by lb_session_release. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `keyframes` is NULL or points to `count` pointers, each NULL or to an lb_keyframe; `options` is NULL
+// (the defaults) or as its declaration says; `session` and `error` are NULL or writable.
+lb_status lb_session_new(struct lb_model *model,
+                         const struct lb_keyframe *const *keyframes,
+                         size_t count,
+                         const struct lb_blend_options *options,
+                         struct lb_session **session,
+                         struct lb_error **error);
+
+// Another reference to `session`, which is returned; NULL for a handle that is none. Any thread, at
+// once. Since 0.1.
+struct lb_session *lb_session_retain(struct lb_session *session);
+
+// One reference less. NULL and a handle that is none are ignored. Running calls keep the session. Any
+// thread, at once. Since 0.1.
+void lb_session_release(struct lb_session *session);
+
+// Computes, and keeps as far as the cache allows, what frames start from. Optional: lb_session_render
+// does its own part. May take long; reports and can be cancelled, and goes on where it was when called
+// again. Any thread; a render overtakes it. Since 0.1.
+//
+// # Safety
+// `call` is NULL or as its declaration says; `error` is NULL or writable.
+lb_status lb_session_prepare(struct lb_session *session,
+                             const struct lb_call *call,
+                             struct lb_error **error);
+
+// Lets go of everything that can be made again. A handle that is none is ignored. Any thread, at once.
+// Since 0.1.
+void lb_session_purge(struct lb_session *session);
+
+// Writes what `session` is and holds. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
+// writable.
+lb_status lb_session_get_info(const struct lb_session *session,
+                              struct lb_session_info *info,
+                              struct lb_error **error);
+
+// Fills `placement` with defaults; `struct_size` is sizeof(lb_placement). Any thread, at once.
+// Since 0.1.
+//
+// # Safety
+// `placement` is NULL, or points to `struct_size` writable bytes.
+void lb_placement_init(struct lb_placement *placement, size_t struct_size);
+
+// Fills `image` with defaults (RGBA, 8 bits, sRGB); `struct_size` is sizeof(lb_image). Any thread, at
+// once. Since 0.1.
+//
+// # Safety
+// `image` is NULL, or points to `struct_size` writable bytes.
+void lb_image_init(struct lb_image *image,
+                   size_t struct_size);
+
+// Writes the frame at `t` into `image`. A pure function of session and t: the same bytes, whatever was
+// asked before, from any thread. Takes the tree's last block of steps and a decode when the session is
+// prepared, more when not; reports and can be cancelled. On failure no pixel is written. Since 0.1.
+//
+// # Safety
+// `image` is NULL or as its declaration says, its rows writable and used by nobody else during the call;
+// `call` is NULL or as its declaration says; `error` is NULL or writable.
+lb_status lb_session_render(struct lb_session *session,
+                            double t,
+                            const struct lb_image *image,
+                            const struct lb_call *call,
+                            struct lb_error **error);
+
+// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner.
+// Since 0.1.
+//
+// # Safety
+// `t` and `images` are NULL or point to `count` elements; the rest as lb_session_render says. No two
+// images share memory.
+lb_status lb_session_render_many(struct lb_session *session,
+                                 const double *t,
+                                 const struct lb_image *const *images,
+                                 size_t count,
+                                 const struct lb_call *call,
+                                 struct lb_error **error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* LATENTBLEND_H */

@@ -1,0 +1,241 @@
+//! In: a path. Out: an `lb_model`.
+
+use super::call::{lb_call, watched};
+use super::device::{LB_DEVICE_AUTO, choose, lb_device_kind};
+use super::growing::{Growing, fill, read};
+use super::handle::{Kind, Registry};
+use super::{entry, lb_error, lb_model, lb_status, put, text};
+use crate::diffusion::Model;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::PredictionType;
+use std::ffi::c_char;
+use std::sync::Arc;
+
+/// The numbers that a model computes with.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_precision = u32;
+
+/// What the device is best at.
+pub const LB_PRECISION_AUTO: lb_precision = 0;
+/// 32-bit floats.
+pub const LB_PRECISION_F32: lb_precision = 1;
+/// 16-bit floats, sums in 32.
+pub const LB_PRECISION_F16: lb_precision = 2;
+/// 16-bit brain floats, sums in 32.
+pub const LB_PRECISION_BF16: lb_precision = 3;
+
+/// What a UNet predicts.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_prediction = u32;
+
+/// The noise.
+pub const LB_PREDICTION_EPSILON: lb_prediction = 1;
+/// The velocity.
+pub const LB_PREDICTION_V: lb_prediction = 2;
+
+/// How a model is loaded. Since 0.1.
+#[allow(non_camel_case_types, reason = "its name in C")]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct lb_model_options {
+    /// sizeof(lb_model_options)
+    pub struct_size: usize,
+    /// An LB_DEVICE value.
+    pub device: lb_device_kind,
+    /// The number of the device among those of its kind.
+    pub ordinal: u32,
+    /// An LB_PRECISION value.
+    pub precision: lb_precision,
+    /// Must be 0.
+    pub flags: u32,
+}
+
+// SAFETY: repr(C), starts with its size; numbers may have any bits.
+unsafe impl Growing for lb_model_options {
+    const NAME: &'static str = "lb_model_options";
+    const FIRST: usize = size_of::<usize>() + 16;
+
+    fn defaults() -> Self {
+        lb_model_options {
+            struct_size: size_of::<Self>(),
+            device: LB_DEVICE_AUTO,
+            ordinal: 0,
+            precision: LB_PRECISION_AUTO,
+            flags: 0,
+        }
+    }
+}
+
+/// What a model is. Since 0.1.
+#[allow(non_camel_case_types, reason = "its name in C")]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct lb_model_info {
+    /// sizeof(lb_model_info), set by the caller
+    pub struct_size: usize,
+    /// The size in pixels that the model was trained at.
+    pub native_width: u32,
+    /// See native_width.
+    pub native_height: u32,
+    /// Sizes are multiples of this.
+    pub size_multiple: u32,
+    /// An LB_PREDICTION value.
+    pub prediction: lb_prediction,
+    /// 1 where the UNet takes a mask and a masked picture, else 0.
+    pub inpainting: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), starts with its size; numbers may have any bits.
+unsafe impl Growing for lb_model_info {
+    const NAME: &'static str = "lb_model_info";
+    const FIRST: usize = size_of::<usize>() + 24;
+
+    fn defaults() -> Self {
+        lb_model_info {
+            struct_size: size_of::<Self>(),
+            native_width: 0,
+            native_height: 0,
+            size_multiple: 0,
+            prediction: 0,
+            inpainting: 0,
+            reserved: 0,
+        }
+    }
+}
+
+static MODELS: Registry<Model> = Registry::new(Kind::Model);
+
+/// The model of a handle.
+pub(super) fn model(handle: *const lb_model) -> Result<Arc<Model>> {
+    let wrong = if handle.is_null() { "model is NULL" } else { "model is not a live lb_model" };
+    MODELS.get(handle.cast()).ok_or_else(|| Error::invalid(wrong))
+}
+
+/// Fills `options` with defaults; `struct_size` is sizeof(lb_model_options). Any thread, at once.
+/// Since 0.1.
+///
+/// # Safety
+/// `options` is NULL, or points to `struct_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_model_options_init(options: *mut lb_model_options, struct_size: usize) {
+    // SAFETY: passed on.
+    unsafe { fill(options, struct_size) };
+}
+
+#[cfg(feature = "demo")]
+fn demo(call: &crate::progress::Call<'_>) -> Result<Model> {
+    Model::demo(call)
+}
+
+#[cfg(not(feature = "demo"))]
+fn demo(_: &crate::progress::Call<'_>) -> Result<Model> {
+    Err(Error::new(ErrorKind::Unsupported, "path is NULL, and this build embeds no demo model"))
+}
+
+/// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, or, for NULL, the
+/// embedded demo model. May take seconds; reports LB_STAGE_LOAD and can be cancelled. Any thread. The
+/// model has one reference, released by lb_model_release. Since 0.1.
+///
+/// # Safety
+/// `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
+/// and `error` are NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_model_load(
+    path: *const c_char,
+    options: *const lb_model_options,
+    call: *const lb_call,
+    model: *mut *mut lb_model,
+    error: *mut *mut lb_error,
+) -> lb_status {
+    entry(error, || {
+        // SAFETY: passed on.
+        let path = unsafe { text(path, "path")? };
+        log::debug!("lb_model_load({path:?})");
+        let options = match options.is_null() {
+            true => lb_model_options::defaults(),
+            // SAFETY: passed on.
+            false => unsafe { read(options)? },
+        };
+        choose(options.device, options.ordinal)?;
+        match options.precision {
+            LB_PRECISION_AUTO | LB_PRECISION_F32 => {}
+            LB_PRECISION_F16 | LB_PRECISION_BF16 => {
+                let what = "the CPU computes in f32: use LB_PRECISION_AUTO or LB_PRECISION_F32";
+                return Err(Error::new(ErrorKind::Unsupported, what));
+            }
+            other => {
+                return Err(Error::invalid(format!(
+                    "precision {other}: wanted an LB_PRECISION value"
+                )));
+            }
+        }
+        if options.flags != 0 {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("flags {:#x}: wanted 0", options.flags),
+            ));
+        }
+        // SAFETY: passed on.
+        let call = unsafe { watched(call)? };
+        // SAFETY: passed on.
+        unsafe {
+            put(model, "model", || {
+                let loaded = match path {
+                    Some(path) => Model::load(path, &call)?,
+                    None => demo(&call)?,
+                };
+                Ok(MODELS.insert(loaded).cast())
+            })
+        }
+    })
+}
+
+/// Another reference to `model`, which is returned; NULL for a handle that is none. Any thread, at once.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn lb_model_retain(model: *mut lb_model) -> *mut lb_model {
+    if MODELS.retain(model.cast()) { model } else { std::ptr::null_mut() }
+}
+
+/// One reference less. NULL and a handle that is none are ignored. Sessions and running calls keep the
+/// model; release order doesn't matter. Any thread, at once. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn lb_model_release(model: *mut lb_model) {
+    MODELS.release(model.cast());
+}
+
+/// Writes what `model` is. Any thread, at once. Since 0.1.
+///
+/// # Safety
+/// `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
+/// writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_model_get_info(
+    model: *const lb_model,
+    info: *mut lb_model_info,
+    error: *mut *mut lb_error,
+) -> lb_status {
+    entry(error, || {
+        let model = self::model(model)?;
+        // SAFETY: passed on.
+        let known = unsafe { read(info.cast_const())? };
+        let about = model.info();
+        let result = lb_model_info {
+            native_width: about.native_size[0] as u32,
+            native_height: about.native_size[1] as u32,
+            size_multiple: about.factor as u32,
+            prediction: match about.prediction_type() {
+                PredictionType::Epsilon => LB_PREDICTION_EPSILON,
+                PredictionType::Velocity => LB_PREDICTION_V,
+            },
+            inpainting: u32::from(about.inpainting),
+            reserved: 0,
+            ..known
+        };
+        // SAFETY: `read` has found the struct to have this version's size at least.
+        unsafe { info.write_unaligned(result) };
+        Ok(())
+    })
+}

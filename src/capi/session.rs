@@ -1,0 +1,418 @@
+//! In: keyframes and options. Out: an `lb_session`.
+
+use super::call::{lb_call, watched};
+use super::growing::{Growing, fill, read};
+use super::handle::{Kind, Registry};
+use super::model::model;
+use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
+use crate::blend::{BlendOptions, Branching, Keyframe, Look, Preset, Session};
+use crate::diffusion::NoiseKind;
+use crate::error::{Error, ErrorKind, Result};
+use std::ffi::c_char;
+use std::sync::Arc;
+
+/// A preset: a number of steps, and how many frames the tree holds.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_preset = u32;
+
+/// 12 steps, 5 leaves: a first look.
+pub const LB_PRESET_LOWEST: lb_preset = 1;
+/// 15 steps, a leaf for every 16 frames.
+pub const LB_PRESET_LOW: lb_preset = 2;
+/// 30 steps, a leaf for every 8 frames.
+pub const LB_PRESET_MEDIUM: lb_preset = 3;
+/// 60 steps, a leaf for every 4 frames.
+pub const LB_PRESET_HIGH: lb_preset = 4;
+/// 100 steps, a leaf for every 2 frames.
+pub const LB_PRESET_ULTRA: lb_preset = 5;
+
+/// Whose random numbers a seed stands for.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_noise = u32;
+
+/// PyTorch's CUDA generator.
+pub const LB_NOISE_CUDA: lb_noise = 1;
+/// PyTorch's CPU generator.
+pub const LB_NOISE_CPU: lb_noise = 2;
+
+/// Which version's choices a transition is made with.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_look = u32;
+
+/// This library's own.
+pub const LB_LOOK_CURRENT: lb_look = 1;
+/// Those of the original's version of 2022.
+pub const LB_LOOK_COMPAT_2022: lb_look = 2022;
+
+/// One end of a transition. Since 0.1.
+#[allow(non_camel_case_types, reason = "its name in C")]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct lb_keyframe {
+    /// sizeof(lb_keyframe)
+    pub struct_size: usize,
+    /// What the picture shows: UTF-8, copied. NULL is the empty prompt.
+    pub prompt: *const c_char,
+    /// What it must not show: UTF-8, copied. NULL is the empty prompt.
+    pub negative_prompt: *const c_char,
+    /// The seed of its noise.
+    pub seed: u64,
+}
+
+// SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
+unsafe impl Growing for lb_keyframe {
+    const NAME: &'static str = "lb_keyframe";
+    const FIRST: usize = size_of::<usize>() + 2 * size_of::<*const c_char>() + 8;
+
+    fn defaults() -> Self {
+        lb_keyframe {
+            struct_size: size_of::<Self>(),
+            prompt: std::ptr::null(),
+            negative_prompt: std::ptr::null(),
+            seed: 0,
+        }
+    }
+}
+
+/// How a transition is made; lb_blend_options_init fills in the defaults, which are those of the
+/// original's first example. Since 0.1.
+#[allow(non_camel_case_types, reason = "its name in C")]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct lb_blend_options {
+    /// sizeof(lb_blend_options)
+    pub struct_size: usize,
+    /// Pixels, a multiple of lb_model_info.size_multiple. 0 in both: what the model was trained at.
+    pub width: u32,
+    /// See width.
+    pub height: u32,
+    /// An LB_PRESET value: the tree's fineness.
+    pub preset: lb_preset,
+    /// Diffusion steps, 1 to 999. 0: the preset's.
+    pub steps: u32,
+    /// How many frames the transition is meant for, from which presets derive their leaves.
+    pub frames: u32,
+    /// An LB_NOISE value.
+    pub noise: lb_noise,
+    /// An LB_LOOK value.
+    pub look: lb_look,
+    /// Must be 0.
+    pub flags: u32,
+    /// Where the first branches leave their keyframes, as a share of the steps, 0 to below 1.
+    pub depth: f64,
+    /// How much denser branches lie in the middle; below 1.7 they are spaced evenly.
+    pub mid_compression: f64,
+    /// The guidance scale at the keyframes, 0 to 100; 1 or less turns guidance off.
+    pub guidance: f64,
+    /// What of the guidance is left in the middle, above 0 to 1.
+    pub guidance_mid_damper: f64,
+    /// Memory for latents that can be made again.
+    pub cache_bytes: u64,
+    /// The tree in full, instead of depth and frames: `levels` diffusion steps, rising; copied. NULL:
+    /// by preset.
+    pub injections: *const u32,
+    /// Branches from each of those steps on; copied.
+    pub branches: *const u32,
+    /// How many injections and branches there are.
+    pub levels: u64,
+}
+
+// SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
+unsafe impl Growing for lb_blend_options {
+    const NAME: &'static str = "lb_blend_options";
+    const FIRST: usize = size_of::<Self>();
+
+    fn defaults() -> Self {
+        let options = BlendOptions::default();
+        lb_blend_options {
+            struct_size: size_of::<Self>(),
+            width: 0,
+            height: 0,
+            preset: LB_PRESET_MEDIUM,
+            steps: 0,
+            frames: options.frames as u32,
+            noise: LB_NOISE_CUDA,
+            look: LB_LOOK_CURRENT,
+            flags: 0,
+            depth: options.depth,
+            mid_compression: options.mid_compression,
+            guidance: options.guidance,
+            guidance_mid_damper: options.guidance_mid_damper,
+            cache_bytes: options.cache_bytes as u64,
+            injections: std::ptr::null(),
+            branches: std::ptr::null(),
+            levels: 0,
+        }
+    }
+}
+
+/// What a session is, and what it holds at present. Since 0.1.
+#[allow(non_camel_case_types, reason = "its name in C")]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct lb_session_info {
+    /// sizeof(lb_session_info), set by the caller
+    pub struct_size: usize,
+    /// Width of a frame in pixels, as the model makes it.
+    pub width: u32,
+    /// See width.
+    pub height: u32,
+    /// t runs from 0 to this.
+    pub last_t: f64,
+    /// Diffusion steps of a run.
+    pub steps: u32,
+    /// Steps that a frame takes when the tree is filled.
+    pub frame_steps: u32,
+    /// Leaves of the plan, over all segments.
+    pub leaves: u64,
+    /// Memory that is held for what can be made again.
+    pub cached_bytes: u64,
+    /// Evaluations of the UNet that a frame in the middle of the first segment would take now.
+    pub evaluations: u64,
+}
+
+// SAFETY: repr(C), starts with its size; numbers may have any bits.
+unsafe impl Growing for lb_session_info {
+    const NAME: &'static str = "lb_session_info";
+    const FIRST: usize = size_of::<Self>();
+
+    fn defaults() -> Self {
+        lb_session_info {
+            struct_size: size_of::<Self>(),
+            width: 0,
+            height: 0,
+            last_t: 0.0,
+            steps: 0,
+            frame_steps: 0,
+            leaves: 0,
+            cached_bytes: 0,
+            evaluations: 0,
+        }
+    }
+}
+
+static SESSIONS: Registry<Session> = Registry::new(Kind::Session);
+
+/// The session of a handle.
+pub(super) fn session(handle: *const lb_session) -> Result<Arc<Session>> {
+    let wrong =
+        if handle.is_null() { "session is NULL" } else { "session is not a live lb_session" };
+    SESSIONS.get(handle.cast()).ok_or_else(|| Error::invalid(wrong))
+}
+
+/// Most keyframes and levels that a call is believed to mean.
+const MOST: u64 = 1 << 16;
+
+/// The elements of a caller's array.
+///
+/// # Safety
+/// `pointer` is NULL, or points to `count` readable elements.
+unsafe fn elements<T: Copy>(pointer: *const T, count: u64, name: &str) -> Result<Vec<T>> {
+    if count > MOST {
+        return Err(Error::invalid(format!("{count} {name}: wanted up to {MOST}")));
+    }
+    if pointer.is_null() && count > 0 {
+        return Err(Error::invalid(format!("{name} is NULL, with a count of {count}")));
+    }
+    // SAFETY: not NULL where there are any, and readable by the caller's word. They need not be aligned.
+    Ok((0..count as usize).map(|index| unsafe { pointer.add(index).read_unaligned() }).collect())
+}
+
+/// # Safety
+/// As the header says of `lb_blend_options`.
+unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
+    let wrong = |name: &str, value: u32, kind: &str| {
+        Error::invalid(format!("{name} {value}: wanted an {kind} value"))
+    };
+    if raw.flags != 0 {
+        let what = format!("flags {:#x}: wanted 0", raw.flags);
+        return Err(Error::new(ErrorKind::Unsupported, what));
+    }
+    let size = match (raw.width, raw.height) {
+        (0, 0) => None,
+        (width, height) => Some([width as usize, height as usize]),
+    };
+    let branching = if raw.injections.is_null() && raw.branches.is_null() && raw.levels == 0 {
+        None
+    } else {
+        // SAFETY: passed on.
+        let read = |pointer, name| unsafe { elements(pointer, raw.levels, name) };
+        let wide = |values: Vec<u32>| values.into_iter().map(|v| v as usize).collect();
+        Some(Branching {
+            injections: wide(read(raw.injections, "lb_blend_options.injections")?),
+            branches: wide(read(raw.branches, "lb_blend_options.branches")?),
+        })
+    };
+    Ok(BlendOptions {
+        size,
+        preset: match raw.preset {
+            LB_PRESET_LOWEST => Preset::Lowest,
+            LB_PRESET_LOW => Preset::Low,
+            LB_PRESET_MEDIUM => Preset::Medium,
+            LB_PRESET_HIGH => Preset::High,
+            LB_PRESET_ULTRA => Preset::Ultra,
+            other => return Err(wrong("preset", other, "LB_PRESET")),
+        },
+        steps: (raw.steps > 0).then_some(raw.steps as usize),
+        depth: raw.depth,
+        frames: raw.frames as usize,
+        branching,
+        mid_compression: raw.mid_compression,
+        guidance: raw.guidance,
+        guidance_mid_damper: raw.guidance_mid_damper,
+        noise: match raw.noise {
+            LB_NOISE_CUDA => NoiseKind::Cuda,
+            LB_NOISE_CPU => NoiseKind::Cpu,
+            other => return Err(wrong("noise", other, "LB_NOISE")),
+        },
+        look: match raw.look {
+            LB_LOOK_CURRENT => Look::Current,
+            LB_LOOK_COMPAT_2022 => Look::Compat2022,
+            other => return Err(wrong("look", other, "LB_LOOK")),
+        },
+        cache_bytes: usize::try_from(raw.cache_bytes).unwrap_or(usize::MAX),
+    })
+}
+
+/// Fills `options` with defaults; `struct_size` is sizeof(lb_blend_options). Any thread, at once.
+/// Since 0.1.
+///
+/// # Safety
+/// `options` is NULL, or points to `struct_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_blend_options_init(options: *mut lb_blend_options, struct_size: usize) {
+    // SAFETY: passed on.
+    unsafe { fill(options, struct_size) };
+}
+
+/// A transition through `count` keyframes, given as pointers, since the struct may grow. t runs from 0 to
+/// count - 1; whole numbers are the keyframes. Nothing is computed yet. The session keeps the model, and
+/// has one reference, released by lb_session_release. Any thread, at once. Since 0.1.
+///
+/// # Safety
+/// `keyframes` is NULL or points to `count` pointers, each NULL or to an lb_keyframe; `options` is NULL
+/// (the defaults) or as its declaration says; `session` and `error` are NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_session_new(
+    model: *mut lb_model,
+    keyframes: *const *const lb_keyframe,
+    count: usize,
+    options: *const lb_blend_options,
+    session: *mut *mut lb_session,
+    error: *mut *mut lb_error,
+) -> lb_status {
+    entry(error, || {
+        let model = self::model(model)?;
+        // SAFETY: passed on.
+        let pointers = unsafe { elements(keyframes, count as u64, "keyframes")? };
+        let mut frames = Vec::with_capacity(pointers.len());
+        for pointer in pointers {
+            // SAFETY: passed on.
+            let (raw, prompt, negative) = unsafe {
+                let raw = read(pointer)?;
+                let prompt = text(raw.prompt, "lb_keyframe.prompt")?;
+                (raw, prompt, text(raw.negative_prompt, "lb_keyframe.negative_prompt")?)
+            };
+            frames.push(
+                Keyframe::new(prompt.unwrap_or(""), raw.seed).negative(negative.unwrap_or("")),
+            );
+        }
+        let raw = match options.is_null() {
+            true => lb_blend_options::defaults(),
+            // SAFETY: passed on.
+            false => unsafe { read(options)? },
+        };
+        // SAFETY: passed on.
+        let options = unsafe { self::options(&raw)? };
+        log::debug!("lb_session_new({frames:?}, {options:?})");
+        for keyframe in &frames {
+            for prompt in [&keyframe.prompt, &keyframe.negative_prompt] {
+                if let (_, Some(dropped)) = model.tokenize(prompt)? {
+                    log::warn!("no room for the end of a prompt: '{dropped}' is dropped");
+                }
+            }
+        }
+        // SAFETY: passed on.
+        unsafe {
+            put(session, "session", || {
+                Ok(SESSIONS.insert(Session::new(&model, &frames, &options)?).cast())
+            })
+        }
+    })
+}
+
+/// Another reference to `session`, which is returned; NULL for a handle that is none. Any thread, at
+/// once. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn lb_session_retain(session: *mut lb_session) -> *mut lb_session {
+    if SESSIONS.retain(session.cast()) { session } else { std::ptr::null_mut() }
+}
+
+/// One reference less. NULL and a handle that is none are ignored. Running calls keep the session. Any
+/// thread, at once. Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn lb_session_release(session: *mut lb_session) {
+    SESSIONS.release(session.cast());
+}
+
+/// Computes, and keeps as far as the cache allows, what frames start from. Optional: lb_session_render
+/// does its own part. May take long; reports and can be cancelled, and goes on where it was when called
+/// again. Any thread; a render overtakes it. Since 0.1.
+///
+/// # Safety
+/// `call` is NULL or as its declaration says; `error` is NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_session_prepare(
+    session: *mut lb_session,
+    call: *const lb_call,
+    error: *mut *mut lb_error,
+) -> lb_status {
+    entry(error, || {
+        // SAFETY: passed on.
+        let call = unsafe { watched(call)? };
+        self::session(session)?.prepare(&call)
+    })
+}
+
+/// Lets go of everything that can be made again. A handle that is none is ignored. Any thread, at once.
+/// Since 0.1.
+#[unsafe(no_mangle)]
+pub extern "C" fn lb_session_purge(session: *mut lb_session) {
+    if let Some(session) = SESSIONS.get(session.cast()) {
+        session.purge();
+    }
+}
+
+/// Writes what `session` is and holds. Any thread, at once. Since 0.1.
+///
+/// # Safety
+/// `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
+/// writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_session_get_info(
+    session: *const lb_session,
+    info: *mut lb_session_info,
+    error: *mut *mut lb_error,
+) -> lb_status {
+    entry(error, || {
+        let session = self::session(session)?;
+        // SAFETY: passed on.
+        let known = unsafe { read(info.cast_const())? };
+        let [width, height] = session.size();
+        let last_t = session.last_t();
+        let result = lb_session_info {
+            width: width as u32,
+            height: height as u32,
+            last_t,
+            steps: session.schedule().steps.len() as u32,
+            frame_steps: session.plan().last().steps.len() as u32,
+            leaves: session.leaves().len() as u64,
+            cached_bytes: session.cached_bytes() as u64,
+            evaluations: session.evaluations(&[last_t.min(0.5)])? as u64,
+            ..known
+        };
+        // SAFETY: `read` has found the struct to have this version's size at least.
+        unsafe { info.write_unaligned(result) };
+        Ok(())
+    })
+}
