@@ -295,6 +295,18 @@ fn placement_and_bottom_up_rows_reach_the_frame() {
     succeed(|error| unsafe { lb_session_render(session, 0.5, &placed, null(), error) });
     let wanted = top_down.chunks(384).skip(100).take(16).flat_map(|row| &row[24..120]);
     assert!(part.iter().eq(wanted));
+    // A bad second image is known before the first is written, and before the work.
+    let mut first = vec![7u8; 128 * 128 * 3];
+    let (good, empty) =
+        (image(&mut first, 128, 128), lb_placement { window: [8, 8, 8, 8], ..placement });
+    let bad = lb_image { placement: &empty, ..placed };
+    let (times, images) = ([0.5, 0.5], [&raw const good, &raw const bad]);
+    let (status, message) = failure(|error| unsafe {
+        lb_session_render_many(session, times.as_ptr(), images.as_ptr(), 2, null(), error)
+    });
+    assert_eq!(status, LB_ERROR_INVALID_ARGUMENT);
+    assert!(message.starts_with("window [8, 8, 8, 8]: empty"), "{message}");
+    assert!(first.iter().all(|&p| p == 7), "a failed call wrote pixels");
     let unknown = lb_placement { fit: 9, ..placement };
     let placed = lb_image { placement: &unknown, ..placed };
     let (status, message) =

@@ -3,9 +3,10 @@
 mod common;
 
 use common::golden::json;
+use common::stable_diffusion_2;
 use latentblend::{
-    Branching, DiffusionConfig, GuidanceDamping, Look, Plan, PredictionType, Preset, Schedule,
-    SchedulePolicy, Spacing, parents, spacing,
+    Branching, GuidanceDamping, Look, Plan, Preset, Schedule, SchedulePolicy, Spacing, parents,
+    spacing,
 };
 use serde_json::Value;
 
@@ -122,16 +123,7 @@ fn spacing_and_branching_equal_those_of_2022() {
 
 #[test]
 fn the_schedule_of_2022_is_kept_with_its_lengths() {
-    let config = DiffusionConfig {
-        train_steps: 1000,
-        beta_start: 0.00085,
-        beta_end: 0.012,
-        square_root_spacing: true,
-        prediction_type: PredictionType::Epsilon,
-        spacing: Spacing::Leading,
-        steps_offset: 1,
-        final_alpha_one: false,
-    };
+    let config = stable_diffusion_2(Spacing::Leading);
     let recorded = json("numbers_2022");
     for (count, wanted) in recorded["ldm"].as_object().unwrap() {
         let count: usize = count.parse().unwrap();

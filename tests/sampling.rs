@@ -3,26 +3,13 @@
 mod common;
 
 use common::golden::{Recorded, read, relative_error};
-use common::{latent, tiny};
+use common::{latent, stable_diffusion_2, tiny};
 use latentblend::{
-    Batch, Branch, Context, DiffusionConfig, ErrorKind, Latent, Model, PredictionType, Schedule,
-    SchedulePolicy, Spacing,
+    Batch, Branch, Context, DiffusionConfig, ErrorKind, Latent, Model, Schedule, SchedulePolicy,
+    Spacing,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-
-fn stable_diffusion_2(spacing: Spacing) -> DiffusionConfig {
-    DiffusionConfig {
-        train_steps: 1000,
-        beta_start: 0.00085,
-        beta_end: 0.012,
-        square_root_spacing: true,
-        prediction_type: PredictionType::Epsilon,
-        spacing,
-        steps_offset: 1,
-        final_alpha_one: false,
-    }
-}
 
 #[test]
 fn schedules_equal_diffusers() {

@@ -287,8 +287,10 @@ pub unsafe extern "C" fn lb_session_render_many(
             times.push(t);
             // SAFETY: passed on.
             let target = unsafe { target(image)? };
-            // Known before the work, not after it.
-            if target.placement.is_none() && target.size != session.size() {
+            // Known before the work, and before the first of several images is written.
+            if let Some(placement) = &target.placement {
+                placement.fits(target.size)?;
+            } else if target.size != session.size() {
                 let ([w, h], [width, height]) = (target.size, session.size());
                 return Err(Error::invalid(format!(
                     "an image of {w}x{h} pixels for a frame of {width}x{height}: wanted the same, or a placement"

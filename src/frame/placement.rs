@@ -122,8 +122,8 @@ impl Placement {
         Ok(())
     }
 
-    /// Lays a frame of `frame` = (width, height) into an image of `image` = (width, height).
-    pub(super) fn lay(&self, frame: [usize; 2], image: [usize; 2]) -> Result<Laid> {
+    /// Fails where no frame could be laid into an image of `image` = (width, height).
+    pub(crate) fn fits(&self, image: [usize; 2]) -> Result<()> {
         self.check()?;
         let [x1, y1, x2, y2] = self.window.map(i64::from);
         // Positive, as checked.
@@ -134,6 +134,12 @@ impl Placement {
                 self.window, window[0], window[1], image[0], image[1]
             )));
         }
+        Ok(())
+    }
+
+    /// Lays a frame of `frame` = (width, height) into an image of `image` = (width, height).
+    pub(super) fn lay(&self, frame: [usize; 2], image: [usize; 2]) -> Result<Laid> {
+        self.fits(image)?;
         // Pixels of the frame per pixel of the target, so that both directions scale alike as shown.
         let [width, height] = self.extent();
         let fills = [frame[0] as f64 / width, frame[1] as f64 / height];

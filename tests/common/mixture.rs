@@ -4,8 +4,8 @@
 
 use super::golden::Recorded;
 use latentblend::{
-    Batch, Context, Denoising, DiffusionConfig, Engine, Error, ErrorKind, Frame, Latent, Model,
-    ModelInfo, Posterior, PredictionType, Result, Spacing, Step,
+    Batch, Context, Denoising, Engine, Error, ErrorKind, Frame, Latent, Model, ModelInfo,
+    Posterior, Result, Spacing, Step,
 };
 use std::sync::Arc;
 
@@ -65,16 +65,7 @@ impl Mixture {
 
     /// A model around this engine.
     pub fn model(self) -> Model {
-        let diffusion = DiffusionConfig {
-            train_steps: 1000,
-            beta_start: 0.00085,
-            beta_end: 0.012,
-            square_root_spacing: true,
-            prediction_type: PredictionType::Epsilon,
-            spacing: Spacing::Leading,
-            steps_offset: 1,
-            final_alpha_one: false,
-        };
+        let diffusion = super::stable_diffusion_2(Spacing::Leading);
         let info = ModelInfo {
             latent_channels: 4,
             factor: 1,

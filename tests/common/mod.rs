@@ -14,8 +14,25 @@ pub mod single;
 pub mod watched;
 
 use golden::Recorded;
-use latentblend::{BlendOptions, Call, Frame, Keyframe, Latent, Model, Preset};
+use latentblend::{
+    BlendOptions, Call, DiffusionConfig, Frame, Keyframe, Latent, Model, PredictionType, Preset,
+    Spacing,
+};
 use std::sync::{Arc, Mutex};
+
+/// The noise schedule of Stable Diffusion 2.0-base.
+pub fn stable_diffusion_2(spacing: Spacing) -> DiffusionConfig {
+    DiffusionConfig {
+        train_steps: 1000,
+        beta_start: 0.00085,
+        beta_end: 0.012,
+        square_root_spacing: true,
+        prediction_type: PredictionType::Epsilon,
+        spacing,
+        steps_offset: 1,
+        final_alpha_one: false,
+    }
+}
 
 /// A tiny checkpoint of random weights: "base", "v" or "inpainting".
 pub fn tiny(name: &str) -> Model {
