@@ -7,9 +7,11 @@ import time
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 SAVE_EVERY = 300.0  # seconds
+CPU_BF16 = torch.cpu._is_avx512_bf16_supported()
 
 
 def progress(iterable=None, **more):
@@ -17,7 +19,8 @@ def progress(iterable=None, **more):
 
 
 def autocast(device):
-    return torch.autocast(device, torch.bfloat16)
+    """bfloat16 where the hardware multiplies in it; elsewhere it is emulated, ten times slower than f32."""
+    return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or CPU_BF16)
 
 
 def rate(step, steps, warmup=300, floor=0.02):
@@ -67,6 +70,7 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in modules[ema].state_dict().items()} if ema else {}
         if os.path.exists(self.path):
             self.load()
+        self.stop_at = time.time() + 60 * args.minutes
 
     def load(self):
         state = torch.load(self.path, map_location=self.args.device)
@@ -89,7 +93,7 @@ class Trainer:
         last, began, shown = time.time(), time.time() - self.seconds, 0.0
         threads = Threads(os.cpu_count())
         bar = progress(total=self.steps, initial=self.step, desc=self.name)
-        while not self.done():
+        while not self.done() and time.time() < self.stop_at:
             threads.begin()
             rng = np.random.default_rng([self.args.seed, 77, self.step])
             torch.manual_seed(self.args.seed * 1_000_003 + self.step)
@@ -110,9 +114,10 @@ class Trainer:
             self.seconds = time.time() - began
             if report and self.step % every == 0:
                 bar.write(f"{self.name} {self.step} {self.seconds:.0f}s loss {shown:.4f} {report(self.step)}")
-            if time.time() - last > SAVE_EVERY or self.done():
+            if time.time() - last > SAVE_EVERY:
                 self.save()
                 last = time.time()
+        self.save()
         bar.close()
 
     @torch.no_grad()
@@ -130,6 +135,17 @@ class Trainer:
         yield module.eval()
         module.load_state_dict(live)
         module.train()
+
+
+def warm(args, module, *folders):
+    """Gives `module` the weights that an earlier run has left in --out, where --on asks for that."""
+    if args.on:
+        path = os.path.join(args.out, *folders)
+        state = load_file(os.path.join(path, next(f for f in os.listdir(path) if f.endswith(".safetensors"))))
+        own = set(module.state_dict())
+        bare = {k if k in own else k.removeprefix("text_model."): v.float() for k, v in state.items()}
+        module.load_state_dict(bare)
+    return module.to(args.device)
 
 
 def seed_all(seed):

@@ -111,8 +111,9 @@ class Scene:
         self.draw_trees()
         if self.a["subject"] != "none":
             getattr(self, "draw_" + self.a["subject"])()
+        self.c.img[:] = np.clip(STYLES[self.a["style"]](np.clip(self.c.img, 0, 1), self.rng), 0, 1)
         self.draw_fall()
-        return np.clip(STYLES[self.a["style"]](np.clip(self.c.img, 0, 1), self.rng), 0, 1)
+        return np.clip(self.c.img, 0, 1)
 
     # the sky ---------------------------------------------------------------------------------------------------
     def draw_sky(self):
@@ -125,7 +126,7 @@ class Scene:
             lx = self.sx + (.42 if self.sx < .4 else -.42 if self.sx > .6 else u(.32, .36) * self.rng.choice([-1, 1]))
         low = a["time"] in ("dawn", "dusk")
         ly = self.horizon - u(.13, .22) if low else u(.13, .22)
-        r = u(.065, .085)
+        r = u(.075, .095)
         if a["light"] == "sun":
             col = {"dawn": C(1, .95, .72), "day": C(1, .96, .60), "dusk": C(1, .80, .28)}[a["time"]]
             c.ellipse(lx, ly, r * 1.9, r * 1.9, col, soft=.16, alpha=.5)
@@ -140,8 +141,8 @@ class Scene:
             bite = c.edge(np.hypot(x - lx - side * r * .62, y - ly + r * .2) - r * .92)
             c.put(s, disc * (1 - bite), C(.99, .96, .80))
         elif a["light"] == "stars":
-            for _ in range(self.rng.integers(16, 24)):
-                q = u(.009, .0165)
+            for _ in range(self.rng.integers(10, 15)):
+                q = u(.014, .021)
                 c.ellipse(u(.02, .98), u(.02, self.horizon - .08), q, q, C(1, 1, .92))
         self.light_at = (lx, ly)
         self.draw_clouds()
@@ -161,17 +162,17 @@ class Scene:
                 c.ellipse(i / 5 + u(-.08, .08), u(-.06, .06), u(.16, .24), u(.09, .15), col, soft=.05, alpha=.9)
 
     def draw_fall(self):
-        """Rain or snow in front of everything."""
-        c, u = self.c, self.rng.uniform
+        """Rain or snow in front of everything, also of the style, whose lines would make soot of it."""
+        c, u, ink = self.c, self.rng.uniform, self.a["style"] == "ink"
         if self.a["weather"] == "rainy":
-            slant, col = u(.25, .4) * self.rng.choice([-1, 1]), mix(C(.82, .87, .95), self.sky[1], .25) + .08
-            for i in range(15):
-                x, y, n, w = (i % 5 + u(0, 1)) / 5, (i // 5 + u(0, 1)) / 3 - .08, u(.15, .2), .010
-                c.poly([(x - w, y), (x + w, y), (x + w - slant * n, y + n), (x - w - slant * n, y + n)], col, .6)
+            slant, col = u(.25, .4) * self.rng.choice([-1, 1]), C(.36, .42, .52) if ink else C(.80, .85, .93)
+            for i in range(12):
+                x, y, n, w = (i % 4 + u(0, 1)) / 4, (i // 4 + u(0, 1)) / 3 - .1, u(.18, .22), .011
+                c.poly([(x - w, y), (x + w, y), (x + w - slant * n, y + n), (x - w - slant * n, y + n)], col, .5)
         elif self.a["weather"] == "snowy":
-            for i in range(25):
-                q = u(.014, .023)
-                c.ellipse((i % 5 + u(.1, .9)) / 5, (i // 5 + u(.1, .9)) / 5, q, q, C(1, 1, 1), alpha=.92)
+            for i in range(16):
+                q = u(.019, .027)
+                c.ellipse((i % 4 + u(.1, .9)) / 4, (i // 4 + u(.1, .9)) / 4, q, q, C(.56, .62, .74) if ink else C(1, 1, 1), alpha=.9)
 
     # the land --------------------------------------------------------------------------------------------------
     def far_peaks(self, base, height):
@@ -192,9 +193,9 @@ class Scene:
         self.c.below(line, self.tone(self.ground, depth), self.tone(self.ground * .72, depth), .35)
         self.line = line
         if self.a["season"] == "spring" and depth == 0:
-            for i in range(12):
-                fx = (i + self.rng.random()) / 12
-                q = self.rng.uniform(.011, .016)
+            for i in range(7):
+                fx = (i + self.rng.random()) / 7
+                q = self.rng.uniform(.016, .022)
                 col = (C(1, .95, .5), C(1, .6, .78), C(1, 1, 1))[i % 3]
                 self.c.ellipse(fx, mix(self.at(fx) + .04, .99, self.rng.random()), q, q, self.tone(col))
 
@@ -271,20 +272,20 @@ class Scene:
         kind, u = self.a["trees"], self.rng.uniform
         if kind == "none":
             return
-        n = self.rng.integers(5, 8)
-        places = [(i + u(.15, .85)) / n for i in range(n)]
+        n = self.rng.integers(4, 6)
+        places = [(i + u(.2, .8)) / n for i in range(n)]
         if self.a["subject"] not in ("none", "balloon", "boat"):
-            places = [p for p in places if abs(p - self.sx) > .2]
+            places = [p for p in places if abs(p - self.sx) > .27]
         if self.a["subject"] == "boat":
-            places = [p for p in places if abs(p - self.sx) > .16]
+            places = [p for p in places if abs(p - self.sx) > .24]
         for p in sorted(places, key=lambda p: self.rng.random()):
             base = self.at(p) + u(.02, .06)
-            getattr(self, "tree_" + kind)(p, base, u(.21, .32))
+            getattr(self, "tree_" + kind)(p, base, u(.27, .38))
 
     def tree_pines(self, x, y, h):
         c, winter = self.c, self.a["season"] == "winter" or self.a["weather"] == "snowy"
         green = self.tone(C(.08, .30, .20) + self.rng.normal(0, .02, 3).astype(np.float32), .05)
-        c.rect(x - .014, y - h * .2, x + .014, y, self.tone(C(.30, .20, .14)))
+        c.rect(x - .02, y - h * .2, x + .02, y, self.tone(C(.30, .20, .14)))
         for k, w in ((.12, .36), (.38, .28), (.62, .19)):
             tip = y - h * min(1, k + .42)
             c.poly([(x - w * h, y - h * k), (x + w * h, y - h * k), (x, tip)], green)
@@ -294,27 +295,27 @@ class Scene:
     def tree_round(self, x, y, h):
         c = self.c
         leaf = self.tone(np.clip(FOLIAGE[self.a["season"]] + self.rng.normal(0, .03, 3).astype(np.float32), 0, 1), .05)
-        c.rect(x - .017, y - h * .5, x + .017, y, self.tone(C(.34, .22, .15)))
+        c.rect(x - .022, y - h * .5, x + .022, y, self.tone(C(.34, .22, .15)))
         c.ellipse(x, y - h * .66, h * .36, h * .34, leaf * .86)
         c.ellipse(x - h * .07, y - h * .72, h * .25, h * .24, np.clip(leaf * 1.1, 0, 1), soft=.02)
 
     def tree_palms(self, x, y, h):
-        c, h = self.c, h * 1.25
+        c, h = self.c, h * 1.15
         lean = self.rng.uniform(-.05, .05)
         trunk, leaf = self.tone(C(.45, .31, .18)), self.tone(C(.13, .46, .20), .05)
         tx, ty = x + lean, y - h
-        c.poly([(x - .017, y), (x + .017, y), (tx + .011, ty), (tx - .011, ty)], trunk)
+        c.poly([(x - .024, y), (x + .024, y), (tx + .015, ty), (tx - .015, ty)], trunk)
         for dx, dy in ((-1, .42), (-.95, -.25), (0, -.62), (.95, -.25), (1, .42)):
             ex, ey = tx + dx * h * .4, ty + dy * h * .4
             mx, my = (tx + ex) / 2, (ty + ey) / 2 - .022
             nx, ny = -(ey - ty), ex - tx
-            k = .028 / max(np.hypot(nx, ny), 1e-3)
+            k = .036 / max(np.hypot(nx, ny), 1e-3)
             c.poly([(tx, ty), (mx + nx * k, my + ny * k), (ex, ey), (mx - nx * k, my - ny * k)], leaf)
 
     # subjects --------------------------------------------------------------------------------------------------
     def stand(self):
         """Where a standing subject begins, how large it is, its paint and the colour of its windows."""
-        s, paint = self.rng.uniform(.9, 1.12), PAINT[self.a["color"]]
+        s, paint = self.rng.uniform(1.12, 1.32), PAINT[self.a["color"]]
         pane = C(1, .86, .42) if self.a["time"] in ("night", "dusk") else self.thing(C(.20, .24, .32))
         return self.sx, self.at(self.sx) + .05, s, self.thing(paint), self.thing(paint * .74), pane
 
@@ -332,10 +333,10 @@ class Scene:
 
     def draw_lighthouse(self):
         x, y, s, paint, _, _ = self.stand()
-        h, white = .46 * s, self.thing(C(.97, .97, .96) if self.a["color"] != "white" else C(.74, .76, .80))
-        half = lambda t: mix(.072, .044, t) * s
-        for i in range(5):
-            t0, t1 = i / 5, (i + 1) / 5
+        h, white = .44 * s, self.thing(C(.97, .97, .96) if self.a["color"] != "white" else C(.74, .76, .80))
+        half = lambda t: mix(.078, .05, t) * s
+        for i in range(4):
+            t0, t1 = i / 4, (i + 1) / 4
             self.c.poly([(x - half(t0), y - h * t0), (x + half(t0), y - h * t0), (x + half(t1), y - h * t1), (x - half(t1), y - h * t1)],
                         paint if i % 2 == 0 else white)
         dark, top = self.thing(C(.16, .17, .20)), y - h
@@ -347,8 +348,8 @@ class Scene:
         self.c.poly([(x - .052 * s, top - .072 * s), (x + .052 * s, top - .072 * s), (x, top - .13 * s)], dark)
 
     def draw_boat(self):
-        s, paint = self.rng.uniform(.9, 1.15), PAINT[self.a["color"]]
-        x, y = self.sx, self.horizon + .14 + self.rng.uniform(0, .03)
+        s, paint = self.rng.uniform(1.15, 1.4), PAINT[self.a["color"]]
+        x, y = self.sx, self.horizon + .16 + self.rng.uniform(0, .03)
         hull, d = self.thing(C(.36, .21, .13)), self.rng.choice([-1, 1])
         self.c.ellipse(x, y + .012, .17 * s, .018, self.tone(C(.05, .14, .2)), soft=.02, alpha=.5)
         self.c.rect(x - .009, y - .43 * s, x + .009, y - .04, hull)
@@ -357,8 +358,8 @@ class Scene:
         self.c.poly([(x - .17 * s, y - .06), (x + .17 * s, y - .06), (x + .115 * s, y + .015), (x - .115 * s, y + .015)], hull)
 
     def draw_balloon(self):
-        s, paint = self.rng.uniform(.9, 1.12), PAINT[self.a["color"]]
-        x, y, r = self.sx, self.rng.uniform(.25, .32), .155
+        s, paint = self.rng.uniform(1.15, 1.35), PAINT[self.a["color"]]
+        x, y, r = self.sx, self.rng.uniform(.28, .35), .155
         main, band = self.thing(paint), self.thing(mix(paint, C(1, 1, 1), .45) if self.a["color"] != "white" else C(.74, .78, .86))
         basket, cord = self.thing(C(.42, .27, .15)), self.thing(C(.25, .2, .18))
         for d in (-1, 1):

@@ -13,7 +13,7 @@ import captions
 import nets
 import scenes
 import tokenizer
-from common import Trainer, autocast, seed_all
+from common import Trainer, autocast, seed_all, warm
 
 
 class Reader(torch.nn.Module):
@@ -36,8 +36,11 @@ def said(attrs, rng):
 def train(args):
     seed_all(args.seed + 1)
     tok = tokenizer.load(os.path.join(args.work, "tokenizer"))
-    text, reader = nets.text_encoder(tok).to(args.device), Reader().to(args.device)
+    text, reader = warm(args, nets.text_encoder(tok), "standard", "text_encoder"), Reader().to(args.device)
     t = Trainer("text", args, {"text": text, "reader": reader}, lr=1e-3, steps=args.text_steps)
+    if args.on and t.step == 0:  # the UNets were trained on these very states
+        t.step = t.steps
+        return t.save()
     right = []
 
     def loss(rng, step):

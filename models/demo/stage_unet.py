@@ -12,7 +12,7 @@ import pictures
 import stage_text
 import stage_vae
 import tokenizer
-from common import Trainer, autocast, progress, seed_all
+from common import Trainer, autocast, progress, seed_all, warm
 
 
 def weights_of(alphas, t):
@@ -79,7 +79,7 @@ def train(args):
     _, attrs = pictures.load(args.work, args.pictures, progress)
     cache = torch.load(os.path.join(args.work, "latents.pt"))
     z, texts = cache["latents"], Texts(args, attrs)
-    unet = nets.unet().to(args.device)
+    unet = warm(args, nets.unet(), "standard", "unet")
     alphas = nets.scheduler().alphas_cumprod.to(args.device)
     t = Trainer("unet", args, {"unet": unet}, lr=7e-4, steps=args.unet_steps, ema="unet")
 

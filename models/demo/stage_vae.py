@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import nets
 import pictures
-from common import Trainer, autocast, progress, seed_all, to_tensor
+from common import Trainer, autocast, progress, seed_all, to_tensor, warm
 
 WHOLE_FROM = 0.65  # part of the steps that is spent on crops
 
@@ -41,7 +41,7 @@ def loss_of_pair(x, y):
 
 def train(args):
     seed_all(args.seed)
-    vae = nets.vae().to(args.device)
+    vae = warm(args, nets.vae(), "standard", "vae")
     fit(args, Trainer("vae", args, {"vae": vae}, lr=1.0e-3, steps=args.vae_steps, weight_decay=1e-4), vae, WHOLE_FROM)
 
 

@@ -26,6 +26,8 @@ def main():
     p.add_argument("--unet-steps", type=int, default=3450)
     p.add_argument("--inpaint-steps", type=int, default=300)
     p.add_argument("--preview", type=int, default=1000, help="steps between sheets of generated pictures in --work")
+    p.add_argument("--on", action="store_true", help="start from the weights in --out, not from nothing")
+    p.add_argument("--minutes", type=float, default=1e9, help="stop each stage after so long; the next call goes on")
     p.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)), help="folder of standard/ and inpainting/")
     args = p.parse_args()
     os.makedirs(args.work, exist_ok=True)
