@@ -15,10 +15,12 @@
 //! Public for benches and for whoever wants to write another backend; the library itself offers none of
 //! its functions for calls with unchecked shapes.
 
+mod cpu;
 mod host;
 mod matrix;
 mod reference;
 
+pub use cpu::{Cpu, Level};
 pub use host::HostTensor;
 pub use reference::Reference;
 

@@ -1,0 +1,217 @@
+//! In: rows of values wherever they lie, and packed weights. Out: their product, handed block by block to
+//! whatever finishes it. Convolutions, linear layers and attention all are this product; only where a row
+//! lies (see `rows.rs`) and what is done with a block (see `finish.rs`) differ.
+//!
+//! A sum runs over its inputs in one order, block by block, whatever the number of rows, columns and
+//! threads: so neither the batch nor the threads show in a result.
+#![allow(unsafe_code, reason = "vector kernels over raw rows")]
+
+use super::finish::Finish;
+use super::level::Level;
+use super::memory::Pool;
+use super::rows::Rows;
+use super::simd::{Kernel, Simd};
+use super::weight::{COLUMNS, Packed, Segment, blocks};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The most rows of a tile on any level.
+const MOST_ROWS: usize = 6;
+
+/// Rows that one task computes, where there are enough of them: a multiple of all tiles' rows.
+const TASK_ROWS: usize = 96;
+
+/// Products smaller than this many multiplications are done where they are asked for.
+const SHARE: usize = 1 << 17;
+
+/// Values that lie side by side in each of some rows.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) at: [*const f32; MOST_ROWS],
+    pub(super) length: usize,
+}
+
+/// `c` (rows of `pitch` values) becomes, or is added, the product of the runs and a panel.
+///
+/// # Safety
+/// Each run's first ROWS pointers are valid for its length; `panel` for NV vectors for each value of the
+/// runs; `c` for ROWS rows of NV vectors.
+#[inline(always)]
+pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize>(
+    runs: &[Run],
+    mut panel: *const f32,
+    c: *mut f32,
+    pitch: usize,
+    add: bool,
+) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let mut sums = [[S::splat(0.0); NV]; ROWS];
+        for run in runs {
+            for k in 0..run.length {
+                let mut b = [S::splat(0.0); NV];
+                for (j, b) in b.iter_mut().enumerate() {
+                    *b = S::load(panel.add(j * S::LANES));
+                }
+                panel = panel.add(NV * S::LANES);
+                for i in 0..ROWS {
+                    let a = S::splat(*run.at[i].add(k));
+                    for j in 0..NV {
+                        sums[i][j] = a.mul_add(b[j], sums[i][j]);
+                    }
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, &sum) in sums.iter().enumerate() {
+                let place = c.add(i * pitch + j * S::LANES);
+                let sum = if add { S::load(place).add(sum) } else { sum };
+                sum.store(place);
+            }
+        }
+    }
+}
+
+/// [`tile`] for numbers of rows and vectors that are only known now.
+///
+/// # Safety
+/// As for `tile`; `rows` is 1 to 6, `vectors` 1 to 4.
+#[inline(always)]
+pub(super) unsafe fn any_tile<S: Simd>(
+    [rows, vectors]: [usize; 2],
+    runs: &[Run],
+    panel: *const f32,
+    c: *mut f32,
+    pitch: usize,
+    add: bool,
+) {
+    macro_rules! pick {
+        ($($r:literal)*) => { match rows { $($r => pick!(@ $r; 1 2 3 4),)* _ => {} } };
+        (@ $r:literal; $($v:literal)*) => {
+            // Tiles that a level never asks for are not made for it.
+            match vectors { $($v if $r <= S::ROWS && $v <= S::PANEL =>
+                // SAFETY: by the caller's promise.
+                unsafe { tile::<S, $r, $v>(runs, panel, c, pitch, add) },)* _ => {} }
+        };
+    }
+    pick!(1 2 3 4 5 6)
+}
+
+/// A block of rows times some panels.
+struct Task<'a, R, F> {
+    weight: &'a Packed,
+    source: &'a R,
+    finish: &'a F,
+    blocks: &'a [(usize, Vec<Segment>)],
+    rows: Range<usize>,
+    /// Side by side in `scratch`.
+    panels: [Range<usize>; 2],
+    /// (rows, COLUMNS), the last tile's missing rows not among them.
+    scratch: &'a mut [f32],
+}
+
+impl<R: Rows, F: Finish> Kernel for Task<'_, R, F> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Task { weight, source, finish, blocks, rows, panels, scratch } = self;
+        let base = scratch.as_mut_ptr();
+        let mut runs = Vec::with_capacity(32);
+        for (index, (first, segments)) in blocks.iter().enumerate() {
+            for start in rows.clone().step_by(S::ROWS) {
+                let count = S::ROWS.min(rows.end - start);
+                // Pointers of rows that a smaller tile doesn't have are never read.
+                let places: [R::Place; MOST_ROWS] =
+                    std::array::from_fn(|i| source.place(start + i.min(count - 1)));
+                runs.clear();
+                runs.extend(segments.iter().map(|segment| Run {
+                    at: std::array::from_fn(|i| {
+                        source.run(places[i], segment.run).wrapping_add(segment.start)
+                    }),
+                    length: segment.length,
+                }));
+                let mut column = 0;
+                for panel in panels.iter().cloned().flatten() {
+                    let width = weight.panel_width(panel);
+                    let values = weight.panel(panel, *first).as_ptr();
+                    // SAFETY: `source` hands out pointers valid for its runs; the panel holds `width`
+                    // values for each input of the block; `scratch` has `count` rows of COLUMNS from
+                    // `start` on, and the panels of a task are at most that wide.
+                    unsafe {
+                        let c = base.add((start - rows.start) * COLUMNS + column);
+                        let size = [count, width / S::LANES];
+                        any_tile::<S>(size, &runs, values, c, COLUMNS, index > 0);
+                    }
+                    column += width;
+                }
+            }
+        }
+        // SAFETY: each task finishes rows and columns of its own.
+        unsafe { finish.finish::<S>(rows, panels, weight, scratch) }
+    }
+}
+
+/// How many columns' panels a task has: one run of them, or for gated results one run in each half.
+fn tasks_of(weight: &Packed, gated: bool) -> Vec<[Range<usize>; 2]> {
+    let panels = weight.panels();
+    let step = (COLUMNS / weight.width).max(1);
+    if gated {
+        let (half, step) = (panels / 2, step.div_ceil(2));
+        let part = |first: usize| first..(first + step).min(half);
+        let both = |first| [part(first), part(first).start + half..part(first).end + half];
+        (0..half).step_by(step).map(both).collect()
+    } else {
+        let part = |first: usize| [first..(first + step).min(panels), 0..0];
+        (0..panels).step_by(step).map(part).collect()
+    }
+}
+
+/// The product of `count` rows of `source`, whose runs have these `lengths`, and `weight`, to `finish`.
+///
+/// # Safety
+/// `source` hands out pointers that are valid for its runs' lengths, whose sum is the weight's inputs;
+/// `finish` may be called once for every row and column.
+pub(super) unsafe fn multiply<R: Rows, F: Finish>(
+    level: Level,
+    pool: &Arc<Pool>,
+    source: &R,
+    count: usize,
+    lengths: &[usize],
+    weight: &Packed,
+    finish: &F,
+) {
+    debug_assert_eq!(lengths.iter().sum::<usize>(), weight.inputs);
+    let blocks = blocks(lengths);
+    let columns = tasks_of(weight, F::GATED);
+    let threads = rayon::current_num_threads();
+    let work = count * weight.inputs * weight.outputs;
+    let mut height = TASK_ROWS;
+    while height > 12 && count.div_ceil(height) * columns.len() < 3 * threads {
+        height /= 2;
+    }
+    let bands = count.div_ceil(height);
+    let task = |index: usize| {
+        let (band, column) = (index % bands, index / bands);
+        let rows = band * height..((band + 1) * height).min(count);
+        let mut scratch = pool.take(rows.len() * COLUMNS);
+        let task = Task {
+            weight,
+            source,
+            finish,
+            blocks: &blocks,
+            rows,
+            panels: columns[column].clone(),
+            scratch: scratch.values_mut(),
+        };
+        // SAFETY: the caller's promise for source and finish.
+        unsafe { level.run(task) }
+    };
+    let tasks = bands * columns.len();
+    if threads == 1 || work < SHARE || tasks == 1 {
+        (0..tasks).for_each(task);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+    }
+}
