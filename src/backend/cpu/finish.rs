@@ -50,9 +50,9 @@ pub(super) enum Added<'a> {
     Channels(&'a [f32]),
 }
 
-impl<'a> From<Add<'a, Tensor>> for Added<'a> {
-    fn from(add: Add<'a, Tensor>) -> Self {
-        match add {
+impl<'a> From<&Add<'a, Tensor>> for Added<'a> {
+    fn from(add: &Add<'a, Tensor>) -> Self {
+        match *add {
             Add::Nothing => Added::Nothing,
             Add::Residual(x) => Added::Residual(x.values()),
             Add::Channels(x) => Added::Channels(x.values()),

@@ -105,7 +105,7 @@ impl Cpu {
         let finish = Write {
             out: Shared::new(out.values_mut()),
             activation: Activation::Identity,
-            add: add.into(),
+            add: (&add).into(),
             places: None,
         };
         let lengths = pixels.lengths();
@@ -144,7 +144,7 @@ impl Cpu {
 
     /// conv(x) + add by Winograd's method, where that is faster: a kernel of 3x3 over enough pixels and
     /// channels to be worth the transforms.
-    fn winograd(&self, x: &Tensor, conv: &Conv, add: Add<'_, Tensor>) -> Option<Tensor> {
+    fn winograd(&self, x: &Tensor, conv: &Conv, add: &Add<'_, Tensor>) -> Option<Tensor> {
         let [n, h, w, c] = x.shape;
         let outputs = conv.weight.outputs;
         let fits = conv.kernel == [3, 3] && conv.spec == ConvSpec::same(1);
@@ -178,7 +178,7 @@ impl Cpu {
         let shape = [n, h, w, linear.weight.outputs];
         let mut out = self.pool.take(shape.iter().product());
         let finish =
-            Write { out: Shared::new(out.values_mut()), activation, add: add.into(), places: None };
+            Write { out: Shared::new(out.values_mut()), activation, add: (&add).into(), places: None };
         let rows = Plain::new(x.values(), c);
         // SAFETY: rows of a borrowed tensor; `out` has a value for each row and output.
         unsafe { multiply(self.level, &self.pool, &rows, n * h * w, &[c], &linear.weight, &finish) }
@@ -260,7 +260,7 @@ impl Backend for Cpu {
     fn conv2d(&self, x: Sources<'_, Tensor>, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
         let [_, h, w, _] = x.first.shape;
         if x.second.is_none()
-            && let Some(result) = self.winograd(x.first, conv, add)
+            && let Some(result) = self.winograd(x.first, conv, &add)
         {
             return Ok(result);
         }

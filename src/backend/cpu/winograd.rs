@@ -186,14 +186,17 @@ impl Task<'_> {
                 // within pixels that this task has alone.
                 unsafe {
                     let products = self.products.as_ptr().add(index * COLUMNS + start);
-                    let m = |place: usize| S::load(products.add(place * count * COLUMNS));
+                    let pitch = count * COLUMNS;
                     let bias = S::load(bias.add(start));
                     let zero = S::splat(0.0);
                     let (mut upper, mut lower) = ([zero; 4], [zero; 4]);
                     for x in 0..4 {
-                        let (b, c) = (m(4 + x), m(8 + x));
-                        upper[x] = m(x).add(b).add(c);
-                        lower[x] = b.sub(c).sub(m(12 + x));
+                        let a = S::load(products.add(x * pitch));
+                        let b = S::load(products.add((4 + x) * pitch));
+                        let c = S::load(products.add((8 + x) * pitch));
+                        let d = S::load(products.add((12 + x) * pitch));
+                        upper[x] = a.add(b).add(c);
+                        lower[x] = b.sub(c).sub(d);
                     }
                     for (dy, r) in [upper, lower].into_iter().enumerate() {
                         let pair = [r[0].add(r[1]).add(r[2]), r[1].sub(r[2]).sub(r[3])];
