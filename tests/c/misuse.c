@@ -353,7 +353,7 @@ int main(int count, char **arguments) {
     lb_model *model = NULL;
     lb_session *session;
     size_t index, written = 0;
-    (void)count;
+    model_path = count > 1 ? arguments[1] : NULL;
     errors();
     INITS(lb_model_options, lb_model_options_init);
     INITS(lb_blend_options, lb_blend_options_init);
@@ -368,7 +368,7 @@ int main(int count, char **arguments) {
     }
     loading(arguments[0]);
 
-    GOOD(lb_model_load(NULL, NULL, NULL, &model, &error));
+    GOOD(lb_model_load(model_path, NULL, NULL, &model, &error));
     ignored(model);
     ANSWERS(lb_model_info, lb_model_get_info(model, into, &error));
     for (index = 0; index < STRANGE - 1; index++) {

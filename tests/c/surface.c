@@ -84,7 +84,7 @@ static void cancels(lb_session *session) {
     CHECK(reports == 1 && pixels[0] == 7 && pixels[FRAME - 1] == 7);
 }
 
-int main(void) {
+int main(int count, char **arguments) {
     lb_model_options options;
     lb_model_info about;
     lb_session_info info;
@@ -100,6 +100,7 @@ int main(void) {
     uint32_t sum = 0;
     int messages = 0, index;
 
+    model_path = count > 1 ? arguments[1] : NULL;
     versions();
     devices();
     lb_set_log_callback(hear, &messages, LB_LOG_DEBUG);
@@ -110,13 +111,14 @@ int main(void) {
     call.user = &seen;
     lb_model_options_init(&options, sizeof options);
     CHECK(options.struct_size == sizeof options && options.device == LB_DEVICE_AUTO);
-    GOOD(lb_model_load(NULL, &options, &call, &model, &error));
+    GOOD(lb_model_load(model_path, &options, &call, &model, &error));
     CHECK(seen.loads > 0 && seen.falls == 0);
     CHECK(lb_model_retain(model) == model);
     memset(&about, 0, sizeof about);
     about.struct_size = sizeof about;
     GOOD(lb_model_get_info(model, &about, &error));
-    CHECK(about.native_width == 128 && about.native_height == 128 && about.size_multiple == 8);
+    CHECK(about.native_width == about.native_height && about.native_width >= SIDE);
+    CHECK(model_path != NULL || (about.native_width == 128 && about.size_multiple == 8));
     CHECK(about.prediction == LB_PREDICTION_V || about.prediction == LB_PREDICTION_EPSILON);
 
     session = transition(model);
