@@ -89,7 +89,8 @@ pub fn install(from: &Path, arguments: &Arguments) -> io::Result<Vec<PathBuf>> {
         place.write(Path::new(path), text.as_bytes())?;
     }
     let libdir = arguments.libdir.as_path();
-    place.write(&libdir.join("pkgconfig/latentblend.pc"), pkg_config(&prefix, libdir).as_bytes())?;
+    place
+        .write(&libdir.join("pkgconfig/latentblend.pc"), pkg_config(&prefix, libdir).as_bytes())?;
     let mut found = false;
     for (name, folder) in [
         ("liblatentblend.a", libdir),

@@ -64,7 +64,8 @@ fn the_headers_compile_alone_in_every_standard() {
     // One name of a standard, or the one that older compilers have for it.
     let c: [&[&str]; 4] = [&["c99"], &["c11"], &["c17"], &["c23", "c2x"]];
     let cpp: [&[&str]; 4] = [&["c++11"], &["c++14"], &["c++17"], &["c++20"]];
-    let alone = |header: &str| format!("#include \"{header}\"\n#include \"{header}\"\nint alone;\n");
+    let alone =
+        |header: &str| format!("#include \"{header}\"\n#include \"{header}\"\nint alone;\n");
     let all = [
         ("alone.c", "latentblend.h", c.as_slice()),
         ("alone.cpp", "latentblend.h", cpp.as_slice()),
@@ -85,10 +86,14 @@ fn two_files_of_one_program_may_include_the_headers() {
     for (extension, header) in [("c", "latentblend.h"), ("cpp", "latentblend.hpp")] {
         let uses = match extension {
             "c" => "lb_version()",
-            _ => "latentblend::version() + (latentblend::device_count() > 9 ? (latentblend::Log({}), 1) : 0)",
+            _ => {
+                "latentblend::version() + (latentblend::device_count() > 9 ? (latentblend::Log({}), 1) : 0)"
+            }
         };
         let text = |name: &str| {
-            format!("#include <{header}>\nuint32_t {name}(void);\nuint32_t {name}(void) {{ return {uses}; }}\n")
+            format!(
+                "#include <{header}>\nuint32_t {name}(void);\nuint32_t {name}(void) {{ return {uses}; }}\n"
+            )
         };
         let main = "int main(void) { return one() == two() && one() == LB_VERSION ? 0 : 1; }\n";
         let second = format!("{}uint32_t one(void);\n{main}", text("two"));

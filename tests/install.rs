@@ -111,8 +111,7 @@ fn a_program_outside_the_tree_builds_by_cmake() {
     std::fs::write(folder.path().join("CMakeLists.txt"), LISTS).unwrap();
     let (good, said) = configure(folder.path(), prefix, "0.1");
     assert!(good, "{said}");
-    let output =
-        Command::new("cmake").arg("--build").arg(folder.path().join("build-0.1")).output();
+    let output = Command::new("cmake").arg("--build").arg(folder.path().join("build-0.1")).output();
     succeeded("cmake --build", &output.unwrap());
     for language in ["c", "cpp"] {
         for kind in ["latentblend", "shared", "static"] {
@@ -210,8 +209,7 @@ fn a_package_is_staged_and_an_old_copy_replaced() {
     assert_eq!(std::fs::read_to_string(&library).unwrap(), "second");
     written.sort();
     assert_eq!(written, files(stage.path()), "what was written, and what is there");
-    let record =
-        stage.path().join("usr/lib/x86_64-linux-gnu/pkgconfig/latentblend.pc");
+    let record = stage.path().join("usr/lib/x86_64-linux-gnu/pkgconfig/latentblend.pc");
     let record = std::fs::read_to_string(record).unwrap();
     assert!(record.contains("prefix=/usr\nlibdir=${prefix}/lib/x86_64-linux-gnu\n"), "{record}");
     assert!(!record.contains(&*stage.path().to_string_lossy()), "{record}");
@@ -223,11 +221,8 @@ fn a_package_is_staged_and_an_old_copy_replaced() {
 fn cargo_c_is_told_of_the_same_files() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let about = &manifest[manifest.find("[package.metadata.capi]").unwrap()..];
-    let patterns: Vec<&str> = about
-        .split("from = \"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next())
-        .collect();
+    let patterns: Vec<&str> =
+        about.split("from = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     let mut named: Vec<PathBuf> = vec![];
     for pattern in patterns {
         match pattern.strip_suffix("/*.cmake") {

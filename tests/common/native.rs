@@ -44,11 +44,8 @@ pub fn scratch() -> &'static Path {
 /// The folder with the libraries of this very build.
 pub fn built() -> PathBuf {
     let folder = install::built(&std::env::current_exe().unwrap()).unwrap();
-    let name = format!(
-        "{}latentblend{}",
-        std::env::consts::DLL_PREFIX,
-        std::env::consts::DLL_SUFFIX
-    );
+    let name =
+        format!("{}latentblend{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let made = modified(&folder.join(&name));
     let mut sources = vec![root().join("build.rs"), root().join("src")];
     while let Some(path) = sources.pop() {
@@ -71,11 +68,8 @@ pub fn installed() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
         let prefix = scratch().join("prefix");
-        let arguments = install::Arguments {
-            prefix: prefix.clone(),
-            libdir: "lib".into(),
-            destdir: None,
-        };
+        let arguments =
+            install::Arguments { prefix: prefix.clone(), libdir: "lib".into(), destdir: None };
         install::install(&built(), &arguments).unwrap();
         prefix
     })

@@ -93,8 +93,12 @@ pub mod ffi {
         /// The same model once more.
         fn share_model(model: &Model) -> Result<UniquePtr<Model>>;
         /// A transition with the preset 'lowest'; sizes of 0 are the model's.
-        fn session(model: &Model, frames: &[Frame], width: u32, height: u32)
-        -> Result<UniquePtr<Session>>;
+        fn session(
+            model: &Model,
+            frames: &[Frame],
+            width: u32,
+            height: u32,
+        ) -> Result<UniquePtr<Session>>;
         /// The same session once more.
         fn share(session: &Session) -> Result<UniquePtr<Session>>;
         /// What the session was moved to; `session` is left empty.

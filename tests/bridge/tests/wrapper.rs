@@ -23,18 +23,14 @@ fn message<T>(result: Result<T, cxx::Exception>) -> String {
 #[test]
 fn a_frame_through_cpp_is_that_of_rust() {
     let session = small();
-    let keyframes = [
-        Keyframe::new("a castle at dusk", 1).negative("rain"),
-        Keyframe::new("a lake by day", 2),
-    ];
+    let keyframes =
+        [Keyframe::new("a castle at dusk", 1).negative("rain"), Keyframe::new("a lake by day", 2)];
     let options =
         BlendOptions { preset: Preset::Lowest, size: Some([64, 48]), ..BlendOptions::default() };
     let model = Model::demo(&Call::new()).unwrap();
     let rust = Session::new(&model, &keyframes, &options).unwrap();
-    let wanted: Vec<Vec<u8>> = [0.4, 0.0, 1.0]
-        .iter()
-        .map(|&t| rust.render(t, &Call::new()).unwrap().to_rgb8())
-        .collect();
+    let wanted: Vec<Vec<u8>> =
+        [0.4, 0.0, 1.0].iter().map(|&t| rust.render(t, &Call::new()).unwrap().to_rgb8()).collect();
     assert_eq!(ffi::render(&session, 0.4).unwrap(), wanted[0]);
     assert_eq!(ffi::render_many(&session, &[0.4, 0.0, 1.0]).unwrap(), wanted.concat());
     assert!(ffi::render_many(&session, &[]).unwrap().is_empty());
