@@ -172,7 +172,8 @@ impl Place {
             fs::create_dir_all(folder).map_err(named)?;
         }
         let mut new = OsString::from(&target);
-        new.push(".new");
+        // Two that install at a time don't meet.
+        new.push(format!(".{}.new", std::process::id()));
         let new = PathBuf::from(new);
         let _ = fs::remove_file(&new);
         make(&new).and_then(|()| fs::rename(&new, &target)).map_err(named)?;

@@ -5,6 +5,7 @@ mod common;
 #[path = "common/native.rs"]
 mod native;
 
+#[cfg(unix)]
 use native::{STRICT, compiler, root, scratch, skip, succeeded};
 use std::path::Path;
 
@@ -41,6 +42,7 @@ fn the_header_is_current() {
 }
 
 /// Compiles `text` alone. None where the compiler doesn't know the standard.
+#[cfg(unix)]
 fn compiles(name: &str, standard: &str, text: &str) -> Option<()> {
     let probe = |text: &str, flags: &[&str]| {
         let source = scratch().join(format!("{standard}-{name}"));
@@ -59,6 +61,7 @@ fn compiles(name: &str, standard: &str, text: &str) -> Option<()> {
     Some(())
 }
 
+#[cfg(unix)]
 #[test]
 fn the_headers_compile_alone_in_every_standard() {
     // One name of a standard, or the one that older compilers have for it.
@@ -81,6 +84,7 @@ fn the_headers_compile_alone_in_every_standard() {
 }
 
 /// Nothing in the headers is defined twice where two files of a program include them.
+#[cfg(unix)]
 #[test]
 fn two_files_of_one_program_may_include_the_headers() {
     for (extension, header) in [("c", "latentblend.h"), ("cpp", "latentblend.hpp")] {

@@ -63,11 +63,12 @@ fn modified(path: &Path) -> SystemTime {
     metadata.modified().unwrap()
 }
 
-/// The prefix of an installed copy, made once in a run.
+/// The prefix of an installed copy, made anew by each run. It is one for all test files, for it is large;
+/// its files are replaced, so that programs of another run that use it keep theirs.
 pub fn installed() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
-        let prefix = scratch().join("prefix");
+        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("installed");
         let arguments =
             install::Arguments { prefix: prefix.clone(), libdir: "lib".into(), destdir: None };
         install::install(&built(), &arguments).unwrap();
