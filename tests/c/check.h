@@ -9,10 +9,6 @@
 
 static int checks, failures;
 
-/* A model that is smaller than the embedded one, for tools under which programs are slow: the programs'
- * one argument. */
-static const char *model_path;
-
 static void check(int good, const char *file, int line, const char *what) {
     checks++;
     if (!good) {

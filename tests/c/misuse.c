@@ -8,6 +8,10 @@
 #define BAD LB_ERROR_INVALID_ARGUMENT
 static const char not_utf8[] = {'a', (char)0xff, 0};
 
+/* A model that is smaller than the embedded one, for tools under which programs are slow: the program's one
+ * argument. */
+static const char *model_path;
+
 /* Handles that are none: no address, odd addresses, and a handle of another kind. */
 static void *strange[] = {NULL, (void *)1, (void *)16, (void *)-1, NULL};
 enum { STRANGE = sizeof strange / sizeof *strange };

@@ -2,6 +2,10 @@
  * program must find too. */
 #include "check.h"
 
+/* A model that is smaller than the embedded one, for tools under which programs are slow: the program's one
+ * argument. */
+static const char *model_path;
+
 typedef struct {
     int reports, falls, loads, released;
     double fraction;
