@@ -37,6 +37,9 @@
 // Rises only when an existing symbol or the beginning of a struct changes its meaning.
 #define LB_ABI_VERSION 1
 
+// As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
+#define LB_CROSSFEED_OF_LOOK -1.0
+
 // A token that stops one operation: shared, usable from any thread.
 typedef struct lb_cancel lb_cancel;
 
@@ -158,6 +161,9 @@ typedef uint32_t lb_noise;
 // Which version's choices a transition is made with.
 typedef uint32_t lb_look;
 
+// How a run goes from step to step.
+typedef uint32_t lb_sampler;
+
 // How a transition is made; lb_blend_options_init fills in the defaults, which are those of the
 // original's first example. Since 0.1.
 typedef struct lb_blend_options {
@@ -196,6 +202,24 @@ typedef struct lb_blend_options {
   const uint32_t *branches;
   // How many injections and branches there are.
   uint64_t levels;
+  // How far each keyframe but the first is drawn to the one before, until branches leave: 0 (not at
+  // all) to 1, or LB_CROSSFEED_OF_LOOK.
+  double branch1_crossfeed_power;
+  // Up to which share of the steps, 0 to 1.
+  double branch1_crossfeed_range;
+  // What share of the power is left there, 0 to 1.
+  double branch1_crossfeed_decay;
+  // How far branches are drawn to what lies between the two that they started from: 0 (not at all) to
+  // 1, or LB_CROSSFEED_OF_LOOK.
+  double parental_crossfeed_power;
+  // Up to which share of the steps, 0 to 1.
+  double parental_crossfeed_range;
+  // What share of the power is left there, 0 to 1.
+  double parental_crossfeed_decay;
+  // An LB_SAMPLER value.
+  lb_sampler sampler;
+  // Must be 0.
+  uint32_t reserved;
 } lb_blend_options;
 
 // One end of a transition. Since 0.1.
@@ -399,6 +423,15 @@ typedef struct lb_image {
 
 // Those of the original's version of 2022.
 #define LB_LOOK_COMPAT_2022 2022
+
+// Those of the original's version of February 2023.
+#define LB_LOOK_COMPAT_2023 2023
+
+// Deterministic DDIM: first order.
+#define LB_SAMPLER_DDIM 1
+
+// DPM-Solver++(2M): second order from one evaluation a step.
+#define LB_SAMPLER_DPM_SOLVER_2M 2
 
 // RGB, 8 bits.
 #define LB_FORMAT_RGB_U8 769

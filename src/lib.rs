@@ -66,12 +66,13 @@ mod net;
 mod progress;
 
 pub use blend::{
-    BlendOptions, Branching, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look, Parents, Plan,
-    Preset, Session, mix_contexts, parents, slerp, spacing,
+    BlendOptions, Branching, Crossfeed, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look,
+    Parents, Plan, Preset, Session, StemLimit, mix_contexts, parents, spacing,
 };
 pub use diffusion::{
-    Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,
-    Schedule, SchedulePolicy, Step, StepWeights, convert, cpu_normals, cuda_normals, ddim, noise,
+    Batch, Branch, Context, Denoising, Engine, Feed, Latent, Model, ModelInfo, NoiseKind,
+    Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights, Trail, convert,
+    cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{

@@ -1,10 +1,11 @@
 //! In: a model, keyframes and options. Out: [`Session`], which answers "give me the frame at t" for any
 //! t, exactly, in any order, from any thread.
 
+use super::lineage::Node;
 use super::options::{BlendOptions, Keyframe, Recipe};
 use super::plan::{Look, Plan};
 use super::timing::{Place, place, rounded};
-use super::tree::{Node, Tree};
+use super::tree::Tree;
 use crate::diffusion::{Latent, Model, Priority, Schedule, physical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Frame;
@@ -40,9 +41,10 @@ impl Session {
             )));
         }
         let mut keyframes = keyframes.to_vec();
-        if options.look == Look::Compat2022 {
-            for keyframe in &mut keyframes {
-                keyframe.prompt = keyframe.prompt.replace('_', " ");
+        for keyframe in keyframes.iter_mut().filter(|_| options.look != Look::Current) {
+            keyframe.prompt = keyframe.prompt.replace('_', " ");
+            // In 2023 prompts only.
+            if options.look == Look::Compat2022 {
                 keyframe.negative_prompt = keyframe.negative_prompt.replace('_', " ");
             }
         }
@@ -75,8 +77,8 @@ impl Session {
                 ),
             ));
         }
-        let fractions = recipe.plan.last().fractions.iter();
-        let leaves = fractions.map(|&fraction| (rounded(fraction), fraction)).collect();
+        let fractions = recipe.plan.leaves().into_iter();
+        let leaves = fractions.map(|fraction| (rounded(fraction), fraction)).collect();
         let tree = Tree::new(model.clone(), keyframes, recipe);
         Ok(Session(Arc::new(Inner { tree, leaves })))
     }
@@ -107,7 +109,7 @@ impl Session {
         [width, height].map(|length| length * self.0.tree.model().info().factor)
     }
 
-    /// The t of every leaf of the plan, rising: the frames that the version of 2022 would compute.
+    /// The t of every leaf of the plan, rising: the frames that the versions of 2022 and 2023 would compute.
     pub fn leaves(&self) -> Vec<f64> {
         let segments = self.keyframes().len() - 1;
         // The last leaf of a segment is the first of the next.
@@ -140,8 +142,8 @@ impl Session {
         let wanted = self.placed(times)?;
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, wanted.len());
-        let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        let latents = wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect();
+        let trails = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
+        let latents = wanted.iter().map(|(node, _)| trails[node].last().latent.clone()).collect();
         tree.decode(latents, &meter)
     }
 
@@ -151,8 +153,8 @@ impl Session {
         let wanted = self.placed(times)?;
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, 0);
-        let latents = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        Ok(wanted.iter().map(|(node, _)| Latent::clone(&latents[node])).collect())
+        let trails = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
+        Ok(wanted.iter().map(|(node, _)| trails[node].last().latent.clone()).collect())
     }
 
     /// Evaluations of the UNet that the frames at `times` would take now.

@@ -1,17 +1,17 @@
 //! In: a recipe and keyframes. Out: the latent at any place of a transition: the plan's numbers joined
 //! with latents.
 //!
-//! Level 0 is the keyframes' noise. Level k holds the branches that run during the k-th block of steps,
-//! each started between two branches of the level above it. Branches of a level are counted through the
-//! whole transition, so that the last one of a segment *is* the first of the next. The last level is
-//! never laid out: a frame runs it for its very own fraction.
+//! A branch is made when all are there that it starts from or is drawn to; what is missing is made level
+//! by level, each level's branches together (`lineage.rs` says what stands where).
 
 use super::cache::{BATCH, Cache};
-use super::mix::{mix_contexts, slerp};
+use super::lineage::{Lineage, Node, Origin};
+use super::mix::mix_contexts;
 use super::options::{Keyframe, Recipe};
-use super::plan::parents;
 use super::timing::Place;
-use crate::diffusion::{Batch, Branch, Context, Latent, Model, Priority, noise};
+use crate::diffusion::{
+    Batch, Branch, Context, Feed, Latent, Model, Priority, State, Trail, noise,
+};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::progress::{Call, Stage};
@@ -22,16 +22,11 @@ use std::sync::Arc;
 /// What a decode costs, counted in evaluations of the UNet: for progress only.
 const DECODE_COST: usize = 2;
 
-/// One branch: its level, and its place within. In the last level that is the fraction itself, in
-/// units of 2^-24 through the whole transition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Node {
-    pub(crate) level: usize,
-    pub(crate) index: u64,
-}
-
 /// The conditioning of prompts.
 type Contexts = HashMap<String, Arc<Context>>;
+
+/// Trails by their branch.
+type Trails = HashMap<Node, Arc<Trail>>;
 
 /// Prompts whose conditioning is kept (0.3 MB each with SD 2's text encoder).
 const PROMPTS: usize = 64;
@@ -97,85 +92,61 @@ impl Tree {
         &self.cache
     }
 
-    /// The last level, whose branches are frames.
-    fn leaf_level(&self) -> usize {
-        self.recipe.plan.levels().len()
-    }
-
-    /// The fractions of a level's branches within one segment.
-    fn fractions(&self, level: usize) -> &[f64] {
-        const ENDS: [f64; 2] = [0.0, 1.0];
-        match level.checked_sub(1) {
-            None => &ENDS,
-            Some(index) => &self.recipe.plan.levels()[index].fractions,
-        }
-    }
-
-    /// The branches of a level in one segment, both its ends included.
-    fn nodes(&self, level: usize, segment: usize) -> impl Iterator<Item = Node> + use<> {
-        let count = self.fractions(level).len() - 1;
-        let last = if self.keyframes.len() > 1 { count } else { 0 };
-        let first = segment * count;
-        (first..=first + last).map(move |index| Node { level, index: index as u64 })
-    }
-
-    /// Whether a level of a segment is all there, or there is no such segment.
-    fn complete(&self, level: usize, segment: Option<usize>) -> bool {
-        match segment.filter(|&segment| segment <= self.last_segment()) {
-            Some(segment) => self.cache.missing(self.nodes(level, segment)).is_empty(),
-            None => true,
-        }
-    }
-
-    fn last_segment(&self) -> usize {
-        self.keyframes.len().saturating_sub(2)
-    }
-
-    /// Where a branch lies.
-    fn place_of(&self, node: Node) -> Place {
-        let fractions = self.fractions(node.level);
-        let per_segment = fractions.len() as u64 - 1;
-        let segments = self.keyframes.len() as u64 - 1;
-        let segment = (node.index / per_segment).min(segments.saturating_sub(1));
-        let fraction = fractions[(node.index - segment * per_segment) as usize];
-        Place { segment: segment as usize, fraction }
+    fn lineage(&self) -> Lineage<'_> {
+        Lineage { recipe: &self.recipe, keyframes: self.keyframes.len() }
     }
 
     /// The frame's branch at `place`.
     pub(crate) fn leaf(&self, place: Place) -> Node {
-        let t = place.segment as f64 + place.fraction;
-        Node { level: self.leaf_level(), index: (t * 16_777_216.0).round_ties_even() as u64 }
+        self.lineage().leaf(place)
     }
 
-    /// The branches of level `level - 1` between which a branch of `level` at `place` starts, and the
-    /// share of the second.
-    fn start_of(&self, level: usize, place: Place) -> ([Node; 2], f64) {
-        let fractions = self.fractions(level - 1);
-        let parents = parents(fractions, place.fraction);
-        let base = place.segment * (fractions.len() - 1);
-        let node = |index: usize| Node { level: level - 1, index: (base + index) as u64 };
-        ([node(parents.left), node(parents.right)], parents.mix)
+    /// Whether a level of a segment is all there, or there is no such segment.
+    fn complete(&self, level: usize, segment: Option<usize>) -> bool {
+        let lineage = self.lineage();
+        match segment.filter(|&segment| segment <= lineage.last_segment()) {
+            Some(segment) => self.cache.missing(lineage.nodes(level, segment)).is_empty(),
+            None => true,
+        }
+    }
+
+    /// The branches that have to be made before those at `wanted` are there, these included. `have` is
+    /// asked for every branch whether it is there already.
+    fn missing(
+        &self,
+        wanted: &[(Node, Place)],
+        mut have: impl FnMut(Node) -> bool,
+    ) -> BTreeMap<Node, (Place, Origin)> {
+        let lineage = self.lineage();
+        let mut seen: BTreeMap<Node, Place> = wanted.iter().copied().collect();
+        let mut missing = BTreeMap::new();
+        // A branch needs only such as stand before it.
+        while let Some((node, place)) = seen.pop_last() {
+            if have(node) {
+                continue;
+            }
+            let origin = lineage.origin(node.level, place);
+            seen.extend(origin.needs().map(|node| (node, lineage.place_of(node))));
+            missing.insert(node, (place, origin));
+        }
+        missing
     }
 
     /// Evaluations that the branches at `wanted` need, those they start from included, and that are not
     /// in the cache.
     pub(crate) fn evaluations(&self, wanted: &[(Node, Place)]) -> usize {
-        let mut total = 0;
-        let places: HashMap<Node, Place> = wanted.iter().copied().collect();
-        let missing = self.cache.missing(wanted.iter().map(|(node, _)| *node));
-        let mut nodes: BTreeMap<Node, Place> =
-            missing.into_iter().map(|node| (node, places[&node])).collect();
-        while let Some((&Node { level, .. }, _)) = nodes.first_key_value() {
-            if level == 0 {
-                break;
+        let missing =
+            self.missing(wanted, |node| self.cache.missing(std::iter::once(node)).is_empty());
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        missing.keys().for_each(|node| *counts.entry(node.level).or_default() += 1);
+        let of = |(level, count): (usize, usize)| {
+            let steps = self.recipe.spans[level - 1].steps.len();
+            match self.lineage().is_chain(level) {
+                true => count * self.evaluations_of(1, steps),
+                false => self.evaluations_of(count, steps),
             }
-            let steps = self.recipe.plan.levels()[level - 1].steps.len();
-            total += self.evaluations_of(nodes.len(), steps);
-            let above = nodes.values().flat_map(|&place| self.start_of(level, place).0);
-            let above = self.cache.missing(above);
-            nodes = above.into_iter().map(|node| (node, self.place_of(node))).collect();
-        }
-        total
+        };
+        counts.into_iter().map(of).sum()
     }
 
     fn evaluations_of(&self, branches: usize, steps: usize) -> usize {
@@ -197,17 +168,26 @@ impl Tree {
 
     /// Fills the cache with the branches that frames start from, segment by segment, as far as they fit.
     pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
-        let last = self.leaf_level() - 1;
-        let bytes = self.recipe.shape.iter().product::<usize>() * size_of::<f32>();
-        let per_segment = self.nodes(last, 0).count();
-        let room = self.recipe.cache_bytes / bytes.max(1) / per_segment;
-        let segments = 0..=self.last_segment();
-        let segments = segments.take(if last == 0 { 0 } else { room });
-        let nodes: Vec<Vec<Node>> = segments.map(|s| self.nodes(last, s).collect()).collect();
-        let wanted: Vec<_> = nodes.iter().flatten().map(|&n| (n, self.place_of(n))).collect();
-        let mut meter = self.meter(call, &wanted, 0);
-        for nodes in nodes {
-            self.ends(&nodes, Priority::Patient, &mut meter)?;
+        let (lineage, leaf) = (self.lineage(), self.lineage().leaf_level());
+        // Frames start from the level above them; those of a nested plan from any.
+        let first = if self.recipe.plan.is_nested() { 1 } else { leaf.max(2) - 1 };
+        let bytes = |level: usize| {
+            let span = &self.recipe.spans[level - 1];
+            lineage.nodes(level, 0).count() * (span.steps.end - span.keep)
+        };
+        let per_segment: usize =
+            (first..leaf).map(bytes).sum::<usize>() * self.recipe.state_bytes();
+        let room = self.recipe.cache_bytes / per_segment.max(1);
+        let segments = 0..=lineage.last_segment();
+        let segments = segments.take(if leaf == 1 { 0 } else { room });
+        let placed = |segment: usize| -> Vec<(Node, Place)> {
+            let nodes = (first..leaf).flat_map(|level| lineage.nodes(level, segment));
+            nodes.map(|node| (node, lineage.place_of(node))).collect()
+        };
+        let wanted: Vec<Vec<(Node, Place)>> = segments.map(placed).collect();
+        let mut meter = self.meter(call, &wanted.concat(), 0);
+        for wanted in wanted {
+            self.finish(&wanted, Priority::Patient, &mut meter)?;
         }
         call.report(Stage::Denoise, 1, 1, 1.0)
     }
@@ -215,43 +195,23 @@ impl Tree {
     /// Lets go of what nothing can start from any more: the levels above `level` in a segment where that
     /// one is all there. Branches at a keyframe are the next segment's too.
     fn forget_above(&self, level: usize, segment: usize) {
-        if !self.complete(level, Some(segment)) {
+        if self.recipe.plan.is_nested() || !self.complete(level, Some(segment)) {
             return;
         }
         let left = self.complete(level, segment.checked_sub(1));
         let right = self.complete(level, Some(segment + 1));
+        let lineage = self.lineage();
+        let indices: Vec<_> = (0..level).map(|level| lineage.indices(level, segment)).collect();
         self.cache.retain(|node| {
-            let count =
-                if node.level < level { self.fractions(node.level).len() as u64 - 1 } else { 0 };
-            let (first, last) = (segment as u64 * count, (segment as u64 + 1) * count);
+            let Some(indices) = indices.get(node.level) else {
+                return true;
+            };
+            let (first, last) = (indices.start, indices.end.saturating_sub(1));
             let inside = first < node.index && node.index < last
                 || node.index == first && left
                 || node.index == last && right;
-            node.level >= level || !inside
+            !inside
         });
-    }
-
-    /// The latents at the end of branches of one level.
-    fn ends(
-        &self,
-        nodes: &[Node],
-        priority: Priority,
-        meter: &mut Meter<'_, '_>,
-    ) -> Result<HashMap<Node, Arc<Latent>>> {
-        if nodes.is_empty() || nodes[0].level == 0 {
-            return nodes
-                .iter()
-                .map(|&node| Ok((node, Arc::new(self.start_noise(node)?))))
-                .collect();
-        }
-        let placed: Vec<_> = nodes.iter().map(|&node| (node, self.place_of(node))).collect();
-        let latents = self.finish(&placed, priority, meter)?;
-        let mut segments: Vec<usize> = placed.iter().map(|(_, place)| place.segment).collect();
-        segments.dedup();
-        for segment in segments {
-            self.forget_above(nodes[0].level, segment);
-        }
-        Ok(latents)
     }
 
     /// The noise of a keyframe.
@@ -266,68 +226,113 @@ impl Tree {
         }
     }
 
-    /// The latents at the end of branches of one level, each at its place: from the cache, or started
-    /// between their parents and denoised.
+    /// The trails of branches, each at its place: from the cache, or made, and before them those that
+    /// they need.
     pub(crate) fn finish(
         &self,
         wanted: &[(Node, Place)],
         priority: Priority,
         meter: &mut Meter<'_, '_>,
-    ) -> Result<HashMap<Node, Arc<Latent>>> {
-        let places: HashMap<Node, Place> = wanted.iter().copied().collect();
-        let nodes: Vec<Node> = wanted.iter().map(|(node, _)| *node).collect();
+    ) -> Result<Trails> {
         let call = meter.call;
-        self.cache.gather(&nodes, priority, &mut || call.again(), &mut |missing| {
-            let placed: Vec<_> = missing.iter().map(|node| (*node, places[node])).collect();
-            self.run(&placed, priority, meter)
-        })
+        let mut known = Trails::new();
+        loop {
+            // What is there is held on to, and what nobody needs any more is let go of.
+            let before = std::mem::take(&mut known);
+            let mut missing = self.missing(wanted, |node| {
+                let found = before.get(&node).cloned().or_else(|| self.cache.get(node));
+                found.is_some_and(|trail| known.insert(node, trail).is_none())
+            });
+            let Some((&Node { level, .. }, _)) = missing.first_key_value() else {
+                return Ok(known);
+            };
+            let mut nodes: Vec<Node> =
+                missing.keys().copied().take_while(|node| node.level == level).collect();
+            if self.lineage().is_chain(level) {
+                nodes.truncate(1);
+            }
+            missing.retain(|node, _| node.level == level);
+            let made =
+                self.cache.gather(&nodes, priority, &mut || call.again(), &mut |claimed| {
+                    let branches: Vec<_> = claimed.iter().map(|node| &missing[node]).collect();
+                    self.run(level, &branches, &known, priority, meter)
+                })?;
+            known.extend(made);
+            if level < self.lineage().leaf_level() {
+                let segments: BTreeSet<usize> =
+                    nodes.iter().map(|node| missing[node].0.segment).collect();
+                segments.into_iter().for_each(|segment| self.forget_above(level, segment));
+            }
+        }
     }
 
-    /// Runs branches of one level from their parents to the level's last step.
+    /// Runs branches of one level through its steps. All that they need is among `known`.
     fn run(
         &self,
-        placed: &[(Node, Place)],
+        level: usize,
+        branches: &[&(Place, Origin)],
+        known: &Trails,
         priority: Priority,
         meter: &mut Meter<'_, '_>,
-    ) -> Result<Vec<Latent>> {
-        let Some(&(Node { level, .. }, _)) = placed.first() else {
-            return Ok(Vec::new());
-        };
-        let contexts = self.contexts(placed, priority, meter.call)?;
+    ) -> Result<Vec<Trail>> {
+        let places: Vec<Place> = branches.iter().map(|(place, _)| *place).collect();
+        let contexts = self.contexts(&places, priority, meter.call)?;
         let extra = match self.model.info().inpainting {
             true => Some(self.empty_mask(priority, meter.call)?),
             false => None,
         };
-        let starts = placed.iter().map(|&(_, place)| self.start_of(level, place));
-        let starts: Vec<([Node; 2], f64)> = starts.collect();
-        let mut wanted: Vec<Node> = starts.iter().flat_map(|(pair, _)| *pair).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let ends = self.ends(&wanted, priority, meter)?;
-        let mut branches = Vec::with_capacity(placed.len());
-        for ((_, place), ([left, right], mix)) in placed.iter().zip(starts) {
+        let span = &self.recipe.spans[level - 1];
+        let mut batch = Vec::with_capacity(branches.len());
+        for (place, origin) in branches {
             let (positive, negative) = self.mixed(&contexts, *place)?;
-            branches.push(Branch {
-                latent: slerp(&ends[&left], &ends[&right], mix)?,
+            let [left, right] = origin.from;
+            let left = self.start(left, span.steps.start, known)?;
+            let start = left.mix(&self.start(right, span.steps.start, known)?, origin.mix)?;
+            let trail = |node: Node| {
+                known.get(&node).cloned().ok_or_else(|| Error::internal("a branch was lost"))
+            };
+            let feed = match &origin.draw {
+                Some(draw) => Some(Arc::new(Feed {
+                    left: trail(draw.to[0])?,
+                    right: trail(draw.to[1])?,
+                    mix: draw.mix,
+                    coefficients: Arc::clone(&draw.coefficients),
+                })),
+                None => None,
+            };
+            batch.push(Branch {
+                latent: start.latent,
+                history: start.history,
+                feed,
                 positive,
                 negative,
                 guidance: self.recipe.guidance_at(place.fraction),
                 extra: extra.clone(),
             });
         }
-        drop(ends);
         let batch = Batch {
-            branches,
+            branches: batch,
             schedule: Arc::clone(&self.recipe.schedule),
-            steps: self.recipe.plan.levels()[level - 1].steps.clone(),
+            steps: span.steps.clone(),
+            keep: span.keep,
         };
         let mut evaluations = 0;
-        let latents = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
+        let trails = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
             evaluations = total;
             meter.denoise(done, total)
         })?;
         meter.done += evaluations;
-        Ok(latents)
+        Ok(trails)
+    }
+
+    /// The state of a branch before step `step`: noise, or what a step before has left.
+    fn start(&self, node: Node, step: usize, known: &Trails) -> Result<State> {
+        if node.level == 0 {
+            return Ok(State::from(self.start_noise(node)?));
+        }
+        let trail = known.get(&node).zip(step.checked_sub(1));
+        let state = trail.and_then(|(trail, before)| trail.after(before));
+        state.cloned().ok_or_else(|| Error::internal("a branch to start from was lost"))
     }
 
     /// The keyframes that a place lies between, or is.
@@ -357,13 +362,8 @@ impl Tree {
     }
 
     /// The conditioning of all prompts that branches need, computed at the first need.
-    fn contexts(
-        &self,
-        placed: &[(Node, Place)],
-        priority: Priority,
-        call: &Call<'_>,
-    ) -> Result<Contexts> {
-        let ends = placed.iter().flat_map(|(_, place)| self.ends_of(*place));
+    fn contexts(&self, places: &[Place], priority: Priority, call: &Call<'_>) -> Result<Contexts> {
+        let ends = places.iter().flat_map(|place| self.ends_of(*place));
         let prompts = ends.flat_map(|k| [k.prompt.as_str(), k.negative_prompt.as_str()]);
         let prompts: BTreeSet<&str> = prompts.collect();
         let known = self.contexts.lock().clone();

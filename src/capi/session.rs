@@ -5,8 +5,8 @@ use super::growing::{Growing, fill, read};
 use super::handle::{Kind, Registry};
 use super::model::model;
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
-use crate::blend::{BlendOptions, Branching, Keyframe, Look, Preset, Session};
-use crate::diffusion::NoiseKind;
+use crate::blend::{BlendOptions, Branching, Crossfeed, Keyframe, Look, Preset, Session};
+use crate::diffusion::{NoiseKind, Sampler};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -43,6 +43,20 @@ pub type lb_look = u32;
 pub const LB_LOOK_CURRENT: lb_look = 1;
 /// Those of the original's version of 2022.
 pub const LB_LOOK_COMPAT_2022: lb_look = 2022;
+/// Those of the original's version of February 2023.
+pub const LB_LOOK_COMPAT_2023: lb_look = 2023;
+
+/// How a run goes from step to step.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_sampler = u32;
+
+/// Deterministic DDIM: first order.
+pub const LB_SAMPLER_DDIM: lb_sampler = 1;
+/// DPM-Solver++(2M): second order from one evaluation a step.
+pub const LB_SAMPLER_DPM_SOLVER_2M: lb_sampler = 2;
+
+/// As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
+pub const LB_CROSSFEED_OF_LOOK: f64 = -1.0;
 
 /// One end of a transition. Since 0.1.
 #[allow(non_camel_case_types, reason = "its name in C")]
@@ -115,6 +129,24 @@ pub struct lb_blend_options {
     pub branches: *const u32,
     /// How many injections and branches there are.
     pub levels: u64,
+    /// How far each keyframe but the first is drawn to the one before, until branches leave: 0 (not at
+    /// all) to 1, or LB_CROSSFEED_OF_LOOK.
+    pub branch1_crossfeed_power: f64,
+    /// Up to which share of the steps, 0 to 1.
+    pub branch1_crossfeed_range: f64,
+    /// What share of the power is left there, 0 to 1.
+    pub branch1_crossfeed_decay: f64,
+    /// How far branches are drawn to what lies between the two that they started from: 0 (not at all) to
+    /// 1, or LB_CROSSFEED_OF_LOOK.
+    pub parental_crossfeed_power: f64,
+    /// Up to which share of the steps, 0 to 1.
+    pub parental_crossfeed_range: f64,
+    /// What share of the power is left there, 0 to 1.
+    pub parental_crossfeed_decay: f64,
+    /// An LB_SAMPLER value.
+    pub sampler: lb_sampler,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
@@ -142,6 +174,14 @@ unsafe impl Growing for lb_blend_options {
             injections: std::ptr::null(),
             branches: std::ptr::null(),
             levels: 0,
+            branch1_crossfeed_power: LB_CROSSFEED_OF_LOOK,
+            branch1_crossfeed_range: 0.0,
+            branch1_crossfeed_decay: 0.0,
+            parental_crossfeed_power: LB_CROSSFEED_OF_LOOK,
+            parental_crossfeed_range: 0.0,
+            parental_crossfeed_decay: 0.0,
+            sampler: LB_SAMPLER_DDIM,
+            reserved: 0,
         }
     }
 }
@@ -224,10 +264,15 @@ unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
     let wrong = |name: &str, value: u32, kind: &str| {
         Error::invalid(format!("{name} {value}: wanted an {kind} value"))
     };
-    if raw.flags != 0 {
-        let what = format!("flags {:#x}: wanted 0", raw.flags);
-        return Err(Error::new(ErrorKind::Unsupported, what));
+    for (name, value) in [("flags", raw.flags), ("reserved", raw.reserved)] {
+        if value != 0 {
+            let what = format!("{name} {value:#x}: wanted 0");
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
     }
+    let crossfeed = |power: f64, range: f64, decay: f64| {
+        (power != LB_CROSSFEED_OF_LOOK).then(|| Crossfeed::new(power, range, decay))
+    };
     let size = match (raw.width, raw.height) {
         (0, 0) => None,
         (width, height) => Some([width as usize, height as usize]),
@@ -265,9 +310,25 @@ unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
             LB_NOISE_CPU => NoiseKind::Cpu,
             other => return Err(wrong("noise", other, "LB_NOISE")),
         },
+        sampler: match raw.sampler {
+            LB_SAMPLER_DDIM => Sampler::Ddim,
+            LB_SAMPLER_DPM_SOLVER_2M => Sampler::DpmSolver2M,
+            other => return Err(wrong("sampler", other, "LB_SAMPLER")),
+        },
+        branch1_crossfeed: crossfeed(
+            raw.branch1_crossfeed_power,
+            raw.branch1_crossfeed_range,
+            raw.branch1_crossfeed_decay,
+        ),
+        parental_crossfeed: crossfeed(
+            raw.parental_crossfeed_power,
+            raw.parental_crossfeed_range,
+            raw.parental_crossfeed_decay,
+        ),
         look: match raw.look {
             LB_LOOK_CURRENT => Look::Current,
             LB_LOOK_COMPAT_2022 => Look::Compat2022,
+            LB_LOOK_COMPAT_2023 => Look::Compat2023,
             other => return Err(wrong("look", other, "LB_LOOK")),
         },
         cache_bytes: usize::try_from(raw.cache_bytes).unwrap_or(usize::MAX),

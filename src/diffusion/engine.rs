@@ -1,9 +1,11 @@
 //! In: token ids, latents and conditioning. Out: conditioning, latents and frames. [`Engine`] is where
 //! the choice of backend is erased: blending sees only this.
 
+use super::feed::Feed;
 use super::latent::{Context, Latent};
 use super::schedule::Schedule;
-use crate::error::Result;
+use super::state::Trail;
+use crate::error::{Error, Result};
 use crate::frame::Frame;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +15,11 @@ use std::sync::Arc;
 pub struct Branch {
     /// Where it starts.
     pub latent: Latent,
+    /// What a multistep sampler remembers at the start: the clean latent that was predicted in the step
+    /// before. Without it, and with other samplers, the first step is of first order.
+    pub history: Option<Latent>,
+    /// Other branches that it is drawn to on its way.
+    pub feed: Option<Arc<Feed>>,
     /// The conditioning of the prompt.
     pub positive: Arc<Context>,
     /// The conditioning of the negative prompt.
@@ -31,14 +38,36 @@ pub struct Batch {
     pub branches: Vec<Branch>,
     /// The run they are on.
     pub schedule: Arc<Schedule>,
-    /// The part of the schedule to take.
+    /// The part of the schedule to take; not empty.
     pub steps: Range<usize>,
+    /// The first step after which a branch's state is handed back; the last is in any case.
+    pub keep: usize,
+}
+
+impl Batch {
+    /// Fails for steps that are none, or beyond the schedule, and for branches of which only some have
+    /// a history.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub fn check(&self) -> Result<()> {
+        let (steps, length) = (&self.steps, self.schedule.steps.len());
+        if steps.is_empty() || steps.end > length {
+            return Err(Error::invalid(format!("steps {steps:?} of a schedule of {length}")));
+        }
+        let with = self.branches.iter().filter(|branch| branch.history.is_some()).count();
+        if with != 0 && with != self.branches.len() {
+            return Err(Error::invalid("some branches of a batch lack their history"));
+        }
+        Ok(())
+    }
 }
 
 /// A batch on its way. Each call of [`Denoising::advance`] is one evaluation of the UNet.
 pub trait Denoising: Send {
-    /// Runs one evaluation; `Some` with the latents, in the order of the branches, after the last.
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>>;
+    /// Runs one evaluation; after the last, `Some` with the states of each branch from
+    /// [`Batch::keep`] on, in the order of the branches.
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>>;
 }
 
 /// Loaded networks on a device. A sample's result never depends on the rest of its batch.

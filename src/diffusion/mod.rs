@@ -5,6 +5,7 @@
 mod convert;
 mod engine;
 mod executor;
+mod feed;
 mod latent;
 mod memory;
 mod model;
@@ -12,13 +13,18 @@ mod noise;
 mod pipeline;
 mod sampler;
 mod schedule;
+mod slerp;
+mod state;
 
 pub use convert::convert;
 pub use engine::{Batch, Branch, Denoising, Engine, Posterior};
 pub(crate) use executor::Priority;
+pub use feed::Feed;
 pub use latent::{Context, Latent};
 pub(crate) use memory::physical;
 pub use model::{Model, ModelInfo};
 pub use noise::{NoiseKind, cpu_normals, cuda_normals, noise};
-pub use sampler::{StepWeights, ddim};
+pub use sampler::{Sampler, StepWeights, data_prediction, ddim, dpm_solver_2m};
 pub use schedule::{Schedule, SchedulePolicy, Step};
+pub use slerp::slerp;
+pub use state::{State, Trail};

@@ -6,6 +6,7 @@ use super::executor::{Executor, Priority, Turn, Urgency};
 use super::latent::{Context, Latent};
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
+use super::state::Trail;
 use crate::backend::Reference;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -246,14 +247,14 @@ impl Model {
         self.0.executor.run(priority, call.token(), work, watch)
     }
 
-    /// The latents at the end of a batch; `watch` is told the evaluations that are done and in all.
+    /// The states along a batch; `watch` is told the evaluations that are done and in all.
     pub(crate) fn denoise(
         &self,
         priority: Priority,
         batch: Batch,
         cancel: Option<Cancel>,
         mut watch: impl FnMut(usize, usize) -> Result<()>,
-    ) -> Result<Vec<Latent>> {
+    ) -> Result<Vec<Trail>> {
         let branches = batch.branches.len();
         let evaluations = self.0.engine.evaluations(branches, batch.steps.len());
         let engine = Arc::clone(&self.0.engine);
@@ -268,7 +269,7 @@ impl Model {
             };
             match running.advance()? {
                 None => Ok(Turn::More),
-                Some(latents) => Ok(Turn::Done(sized(latents, branches, "latents")?)),
+                Some(trails) => Ok(Turn::Done(sized(trails, branches, "latents")?)),
             }
         };
         self.0.executor.run(priority, cancel, work, |done| watch(done, evaluations))

@@ -1,8 +1,10 @@
 //! In: packed networks on one backend. Out: an [`Engine`]. Guidance and the sampler's step happen here.
 
 use super::engine::{Batch, Branch, Denoising, Engine, Posterior};
+use super::feed::Feed;
 use super::latent::{Context, Latent};
-use super::sampler::ddim;
+use super::sampler::{StepWeights, data_prediction};
+use super::state::{State, Trail};
 use crate::backend::{Backend, HostTensor};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -200,6 +202,12 @@ impl<B: Backend> Engine for Pipeline<B> {
 /// Some branches of a batch, evaluated together.
 struct Group<B: Backend> {
     latents: B::Tensor,
+    /// What a multistep sampler remembers of each branch.
+    history: Option<B::Tensor>,
+    /// What draws each branch.
+    feeds: Vec<Option<Arc<Feed>>>,
+    /// The states after each step that is kept.
+    kept: Vec<Vec<State>>,
     extra: Option<B::Tensor>,
     guidance: Vec<f64>,
     /// The latent of each sample, guided branches twice.
@@ -222,19 +230,29 @@ struct Run<B: Backend> {
 
 impl<B: Backend> Run<B> {
     fn new(pipeline: Arc<Pipeline<B>>, mut batch: Batch) -> Result<Self> {
-        if batch.steps.end > batch.schedule.steps.len() || batch.steps.start > batch.steps.end {
-            return Err(Error::invalid(format!(
-                "steps {:?} of a schedule of {}",
-                batch.steps,
-                batch.schedule.steps.len()
-            )));
-        }
+        batch.check()?;
+        batch.keep = batch.keep.clamp(batch.steps.start, batch.steps.end - 1);
         let branches = std::mem::take(&mut batch.branches);
         let mut groups = Vec::with_capacity(branches.len().div_ceil(BRANCHES));
         for part in branches.chunks(BRANCHES) {
             groups.push(Group::new(&pipeline, part)?);
         }
         Ok(Run { pipeline, batch, groups, done: 0 })
+    }
+
+    /// The kept states of each branch.
+    fn trails(&mut self) -> Result<Vec<Trail>> {
+        let mut trails = Vec::new();
+        for group in &mut self.groups {
+            let mut branches: Vec<Vec<State>> = vec![Vec::new(); group.guidance.len()];
+            for states in group.kept.drain(..) {
+                branches.iter_mut().zip(states).for_each(|(branch, state)| branch.push(state));
+            }
+            for states in branches {
+                trails.push(Trail::new(self.batch.keep, states)?);
+            }
+        }
+        Ok(trails)
     }
 }
 
@@ -267,8 +285,15 @@ impl<B: Backend> Group<B> {
         if !extra.is_empty() && extra.len() != branches.len() {
             return Err(Error::invalid("some branches of a batch lack their mask"));
         }
+        let histories: Vec<&Latent> = branches.iter().filter_map(|b| b.history.as_ref()).collect();
         Ok(Group {
             latents: pipeline.upload(&latents, 1.0)?,
+            history: match histories.is_empty() {
+                true => None,
+                false => Some(pipeline.upload(&histories, 1.0)?),
+            },
+            feeds: branches.iter().map(|branch| branch.feed.clone()).collect(),
+            kept: Vec::new(),
             extra: if extra.is_empty() { None } else { Some(pipeline.upload(&extra, 1.0)?) },
             guidance: branches.iter().map(|branch| branch.guidance).collect(),
             rows,
@@ -278,17 +303,55 @@ impl<B: Backend> Group<B> {
             keys_values: pipeline.unet.keys_values(&pipeline.backend, &values)?,
         })
     }
+
+    /// The states of the branches as they are now.
+    fn states(&self, pipeline: &Pipeline<B>) -> Result<Vec<State>> {
+        let latents = pipeline.download(&self.latents)?;
+        let histories = match &self.history {
+            Some(history) => pipeline.download(history)?.into_iter().map(Some).collect(),
+            None => vec![None; latents.len()],
+        };
+        let states = latents.into_iter().zip(histories);
+        Ok(states.map(|(latent, history)| State { latent, history }).collect())
+    }
+
+    /// Draws the branches to others before `step`. On the host: latents are small beside what the UNet
+    /// makes of them, and every backend then mixes alike.
+    fn draw(&mut self, pipeline: &Pipeline<B>, step: usize) -> Result<()> {
+        if !self.feeds.iter().flatten().any(|feed| feed.acts_at(step)) {
+            return Ok(());
+        }
+        let mut states = self.states(pipeline)?;
+        for (state, feed) in states.iter_mut().zip(&self.feeds) {
+            if let Some(feed) = feed {
+                *state = feed.draw(step, state.clone())?;
+            }
+        }
+        let latents: Vec<&Latent> = states.iter().map(|state| &state.latent).collect();
+        self.latents = pipeline.upload(&latents, 1.0)?;
+        let histories: Vec<&Latent> =
+            states.iter().filter_map(|state| state.history.as_ref()).collect();
+        if self.history.is_some() {
+            if histories.len() != states.len() {
+                return Err(Error::internal("a branch lost its history"));
+            }
+            self.history = Some(pipeline.upload(&histories, 1.0)?);
+        }
+        Ok(())
+    }
 }
 
 impl<B: Backend> Denoising for Run<B> {
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
         let Pipeline { backend, unet, .. } = &*self.pipeline;
         let evaluations = self.groups.len() * self.batch.steps.len();
         if self.done < evaluations {
-            let step = self.batch.steps.start + self.done / self.groups.len();
-            let index = self.done % self.groups.len();
-            let step = &self.batch.schedule.steps[step];
-            let group = &mut self.groups[index];
+            let index = self.batch.steps.start + self.done / self.groups.len();
+            let count = self.groups.len();
+            let schedule = &self.batch.schedule;
+            let step = &schedule.steps[index];
+            let group = &mut self.groups[self.done % count];
+            group.draw(&self.pipeline, index)?;
             let time = unet.time(backend, step.timestep as f64)?;
             let evaluation = Evaluation {
                 latents: &group.latents,
@@ -301,24 +364,45 @@ impl<B: Backend> Denoising for Run<B> {
             let prediction = unet.forward(backend, &evaluation)?;
             let positive = backend.gather(&prediction, &group.positive)?;
             let negative = backend.gather(&prediction, &group.negative)?;
-            let weights = ddim(step, self.batch.schedule.prediction_type);
             let each = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
                 group.guidance.iter().map(|&g| weight(g) as f32).collect()
             };
-            group.latents = backend.combine(&[
-                (&group.latents, &each(&|_| weights.latent)),
-                (&positive, &each(&|g| weights.prediction * g)),
-                (&negative, &each(&|g| weights.prediction * (1.0 - g))),
-            ])?;
+            // Latent and guided prediction, weighed, and what else there is to add.
+            let sum = |weights: &StepWeights| {
+                let (latent, told, not) = (
+                    each(&|_| weights.latent),
+                    each(&|g| weights.prediction * g),
+                    each(&|g| weights.prediction * (1.0 - g)),
+                );
+                let history = each(&|_| weights.history);
+                let mut terms = vec![
+                    (&group.latents, latent.as_slice()),
+                    (&positive, told.as_slice()),
+                    (&negative, not.as_slice()),
+                ];
+                if weights.history != 0.0
+                    && let Some(before) = &group.history
+                {
+                    terms.push((before, history.as_slice()));
+                }
+                backend.combine(&terms)
+            };
+            let next = sum(&schedule.weights(index, group.history.is_some()))?;
+            let history = match schedule.sampler.multistep() {
+                true => Some(sum(&data_prediction(step, schedule.prediction_type))?),
+                false => None,
+            };
+            group.latents = next;
+            group.history = history;
+            if index >= self.batch.keep {
+                let states = group.states(&self.pipeline)?;
+                group.kept.push(states);
+            }
             self.done += 1;
         }
         if self.done < evaluations {
             return Ok(None);
         }
-        let mut latents = Vec::new();
-        for group in &self.groups {
-            latents.extend(self.pipeline.download(&group.latents)?);
-        }
-        Ok(Some(latents))
+        self.trails().map(Some)
     }
 }

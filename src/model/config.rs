@@ -272,6 +272,7 @@ const SCHEDULER_FIXED: &[(&str, &[&str])] = &[
     ("clip_sample", &["false"]),
     ("rescale_betas_zero_snr", &["false"]),
     ("trained_betas", &[]),
+    ("use_flow_sigmas", &["false"]),
 ];
 
 /// Reads a configuration, whose `fixed` settings are absent, null, or one of the values given.
@@ -489,7 +490,10 @@ impl DiffusionConfig {
                 return no(format!("beta_schedule '{other}': wanted 'scaled_linear' or 'linear'"));
             }
         };
+        // What goes without saying depends on the class that wrote the file, as in diffusers.
+        let even = ["DPMSolver", "Euler"].iter().any(|class| file.class_name.starts_with(class));
         let spacing = match file.timestep_spacing.as_deref() {
+            None if even => Spacing::Linspace,
             None | Some("leading") => Spacing::Leading,
             Some("trailing") => Spacing::Trailing,
             Some("linspace") => Spacing::Linspace,

@@ -1,6 +1,8 @@
 //! A real engine whose turns are logged, and that can be told to fail.
 
-use latentblend::{Batch, Context, Denoising, Engine, Frame, Latent, Model, Posterior, Result};
+use latentblend::{
+    Batch, Context, Denoising, Engine, Frame, Latent, Model, Posterior, Result, Trail,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Hook = Box<dyn Fn(usize) + Send + Sync>;
@@ -98,7 +100,7 @@ struct Run {
 }
 
 impl Denoising for Run {
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
         self.log.turn(self.entry);
         self.inner.advance()
     }
