@@ -18,6 +18,7 @@ use crate::progress::{Call, Stage};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a decode costs, counted in evaluations of the UNet: for progress only.
 const DECODE_COST: usize = 2;
@@ -45,6 +46,8 @@ pub(crate) struct Tree {
     /// What an inpainting model is told when everything is to be painted.
     empty_mask: Mutex<Option<Arc<Latent>>>,
     cache: Cache,
+    /// Evaluations of the UNet that were made for this session.
+    evaluated: AtomicU64,
 }
 
 /// Counts evaluations over a whole call.
@@ -78,7 +81,20 @@ impl Tree {
             contexts: Mutex::default(),
             empty_mask: Mutex::default(),
             cache,
+            evaluated: AtomicU64::new(0),
         }
+    }
+
+    /// Evaluations of the UNet that have been made for this session, cancelled calls' included.
+    pub(crate) fn evaluated(&self) -> u64 {
+        self.evaluated.load(Ordering::Relaxed)
+    }
+
+    /// The memory that latents and conditioning take, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let contexts: usize = self.contexts.lock().values().map(|c| c.data().len()).sum();
+        let mask = self.empty_mask.lock().as_ref().map_or(0, |latent| latent.data().len());
+        (self.cache.bytes() + (contexts + mask) * size_of::<f32>()) as u64
     }
 
     pub(crate) fn model(&self) -> &Model {
@@ -195,15 +211,26 @@ impl Tree {
         Meter { call, done: 0, total }
     }
 
-    /// Fills the cache with the branches that frames start from, segment by segment, as far as they fit.
-    pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
+    /// The branches that frames start from, segment by segment, as far as the cache has room.
+    fn prepared(&self) -> Vec<Vec<Node>> {
         let last = self.leaf_level() - 1;
         let bytes = self.recipe.shape.iter().product::<usize>() * size_of::<f32>();
         let per_segment = self.nodes(last, 0).count();
         let room = self.recipe.cache_bytes / bytes.max(1) / per_segment;
         let segments = 0..=self.last_segment();
         let segments = segments.take(if last == 0 { 0 } else { room });
-        let nodes: Vec<Vec<Node>> = segments.map(|s| self.nodes(last, s).collect()).collect();
+        segments.map(|s| self.nodes(last, s).collect()).collect()
+    }
+
+    /// Evaluations that `prepare` would take now.
+    pub(crate) fn evaluations_to_prepare(&self) -> usize {
+        let nodes = self.prepared().into_iter().flatten();
+        self.evaluations(&nodes.map(|node| (node, self.place_of(node))).collect::<Vec<_>>())
+    }
+
+    /// Fills the cache with the branches that frames start from.
+    pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
+        let nodes = self.prepared();
         let wanted: Vec<_> = nodes.iter().flatten().map(|&n| (n, self.place_of(n))).collect();
         let mut meter = self.meter(call, &wanted, 0);
         for nodes in nodes {
@@ -321,9 +348,10 @@ impl Tree {
             schedule: Arc::clone(&self.recipe.schedule),
             steps: self.recipe.plan.levels()[level - 1].steps.clone(),
         };
-        let mut evaluations = 0;
+        let (mut evaluations, mut counted) = (0, 0);
         let latents = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
-            evaluations = total;
+            self.evaluated.fetch_add(done.saturating_sub(counted) as u64, Ordering::Relaxed);
+            (evaluations, counted) = (total, done.max(counted));
             meter.denoise(done, total)
         })?;
         meter.done += evaluations;

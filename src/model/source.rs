@@ -73,6 +73,14 @@ impl Source {
         }
     }
 
+    /// What the header of a single file calls its licence.
+    pub(super) fn stated_licence(&self) -> Option<&str> {
+        match self {
+            Source::Single(single) => single.licence.as_deref(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn exists(&self, name: &str) -> bool {
         match self {
             Source::Folder(folder) => folder.join(name).is_file(),
