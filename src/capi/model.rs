@@ -148,9 +148,10 @@ fn demo(_: &crate::progress::Call<'_>) -> Result<Model> {
     Err(Error::new(ErrorKind::Unsupported, "path is NULL, and this build embeds no demo model"))
 }
 
-/// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, or, for NULL, the
-/// embedded demo model. May take seconds; reports LB_STAGE_LOAD and can be cancelled. Any thread. The
-/// model has one reference, released by lb_model_release. Since 0.1.
+/// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, a single .safetensors or
+/// .ckpt file (of which tensors are read, and nothing is executed), or, for NULL, the embedded demo model.
+/// May take seconds to a minute; reports LB_STAGE_LOAD and can be cancelled. Any thread. The model has one
+/// reference, released by lb_model_release; its files may go once it is loaded. Since 0.1.
 ///
 /// # Safety
 /// `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
