@@ -15,7 +15,8 @@ const INVALID: lb_status = LB_ERROR_INVALID_ARGUMENT;
 
 /// Handles that are none: NULL, small, unaligned, all bits, and the bits of every kind of handle.
 fn none() -> Vec<*mut c_void> {
-    let kinds = [0xE1u64, 0xC2, 0xA3, 0x94].map(|kind| kind << 56 | 0x00ff_ffff << 32 | 0xffff_ffff);
+    let kinds =
+        [0xE1u64, 0xC2, 0xA3, 0x94].map(|kind| kind << 56 | 0x00ff_ffff << 32 | 0xffff_ffff);
     let bits = [0, 1, 8, u64::MAX, 1 << 63].into_iter().chain(kinds);
     bits.map(|bits| std::ptr::without_provenance_mut(bits as usize)).collect()
 }
@@ -86,9 +87,7 @@ fn every_function_bears_null() {
         fail(INVALID, "lb_model_info is NULL", |e| lb_model_get_info(model, null_mut(), e));
         fail(INVALID, "lb_session_info is NULL", |e| lb_session_get_info(session, null_mut(), e));
         fail(INVALID, "lb_device_info is NULL", |e| lb_device_get(0, null_mut(), e));
-        fail(INVALID, "lb_image is NULL", |e| {
-            lb_session_render(session, 0.5, null(), null(), e)
-        });
+        fail(INVALID, "lb_image is NULL", |e| lb_session_render(session, 0.5, null(), null(), e));
         fail(INVALID, "t is NULL", |e| {
             lb_session_render_many(session, null(), null(), 1, null(), e)
         });
@@ -118,6 +117,10 @@ fn every_function_bears_null() {
         lb_image_init(null_mut(), 100);
         lb_placement_init(null_mut(), 100);
         lb_set_log_callback(None, null_mut(), 99);
+        for number in [-1, 9, 98, i32::MIN, i32::MAX] {
+            let name = std::ffi::CStr::from_ptr(lb_status_name(number));
+            assert_eq!(name, c"LB_ERROR_UNKNOWN");
+        }
     }
     lb_session_release(session);
     lb_model_release(model);
@@ -127,12 +130,13 @@ fn every_function_bears_null() {
 fn bad_ways_to_load_a_model_are_named() {
     let path = tiny_path("base");
     let options = || made(lb_model_options_init);
-    let load_with = |path: *const c_char, options: &lb_model_options, wanted: lb_status, text: &str| {
-        let mut out = dangling_mut::<lb_model>();
-        // SAFETY: as the header asks.
-        fail(wanted, text, |e| unsafe { lb_model_load(path, options, null(), &mut out, e) });
-        assert_eq!(out, dangling_mut(), "a failed call wrote its out parameter");
-    };
+    let load_with =
+        |path: *const c_char, options: &lb_model_options, wanted: lb_status, text: &str| {
+            let mut out = dangling_mut::<lb_model>();
+            // SAFETY: as the header asks.
+            fail(wanted, text, |e| unsafe { lb_model_load(path, options, null(), &mut out, e) });
+            assert_eq!(out, dangling_mut(), "a failed call wrote its out parameter");
+        };
     for (change, wanted, text) in [
         (lb_model_options { device: 7, ..options() }, INVALID, "device kind 7"),
         (lb_model_options { ordinal: 1, ..options() }, INVALID, "ordinal 1"),
@@ -164,7 +168,8 @@ fn bad_ways_to_load_a_model_are_named() {
     load_with([b'a', 0xff, 0].as_ptr().cast(), &options(), INVALID, "path is not UTF-8");
     let long = CString::new("x".repeat(100_000)).unwrap();
     // SAFETY: as the header asks.
-    let status = unsafe { lb_model_load(long.as_ptr(), null(), null(), &mut null_mut(), null_mut()) };
+    let status =
+        unsafe { lb_model_load(long.as_ptr(), null(), null(), &mut null_mut(), null_mut()) };
     assert_ne!(status, LB_OK);
 }
 
@@ -176,7 +181,11 @@ fn bad_sizes_and_numbers_of_a_session_are_named() {
     let good = small_options();
     let (zeros, falling) = ([0u32, 0], [2u32, 1]);
     for (change, status, text) in [
-        (lb_blend_options { width: u32::MAX - 7, height: 8, ..good }, LB_ERROR_OUT_OF_MEMORY, "MiB"),
+        (
+            lb_blend_options { width: u32::MAX - 7, height: 8, ..good },
+            LB_ERROR_OUT_OF_MEMORY,
+            "MiB",
+        ),
         (lb_blend_options { width: 0, ..good }, INVALID, "width 0"),
         (lb_blend_options { width: 12, ..good }, INVALID, "width 12 is not a multiple of 8"),
         (lb_blend_options { steps: 1000, ..good }, INVALID, "1000 steps"),
@@ -231,7 +240,8 @@ fn bad_places_and_images_are_named_before_the_work() {
     let mut pixels = vec![7u8; 16 * 16 * 8];
     let good = image(&mut pixels, 8, 8);
     let mut about: lb_session_info = empty();
-    let place = lb_placement { bounds: [0, 0, 8, 8], window: [0, 0, 8, 8], ..made(lb_placement_init) };
+    let place =
+        lb_placement { bounds: [0, 0, 8, 8], window: [0, 0, 8, 8], ..made(lb_placement_init) };
     let extreme = [i32::MIN, i32::MIN, i32::MAX, i32::MAX];
     for (placement, text) in [
         (lb_placement { bounds: [0; 4], ..place }, "bounds"),
@@ -280,7 +290,12 @@ fn bad_places_and_images_are_named_before_the_work() {
 }
 
 /// Calls `check` with copies of `value` that claim other sizes, each with what must come of it.
-fn sizes<T: Copy>(name: &str, value: T, first: usize, check: &dyn Fn(*const c_void) -> (lb_status, String)) {
+fn sizes<T: Copy>(
+    name: &str,
+    value: T,
+    first: usize,
+    check: &dyn Fn(*const c_void) -> (lb_status, String),
+) {
     const ROOM: usize = 1 << 17;
     let mut bytes = vec![0u8; ROOM];
     let base = bytes.as_mut_ptr();
@@ -313,7 +328,8 @@ fn every_struct_may_be_shorter_or_longer_and_no_other_size_is_believed() {
     let session = session(model, &small_options());
     let mut pixels = vec![0u8; 8 * 8 * 3];
     let good = image(&mut pixels, 8, 8);
-    let place = lb_placement { bounds: [0, 0, 8, 8], window: [0, 0, 8, 8], ..made(lb_placement_init) };
+    let place =
+        lb_placement { bounds: [0, 0, 8, 8], window: [0, 0, 8, 8], ..made(lb_placement_init) };
     let path = tiny_path("base");
     let kept = |status: (lb_status, String), session: *mut lb_session| {
         lb_session_release(session);
@@ -322,9 +338,8 @@ fn every_struct_may_be_shorter_or_longer_and_no_other_size_is_believed() {
     let new = |frame: *const lb_keyframe, options: *const lb_blend_options| {
         let (mut out, frames) = (null_mut(), [frame]);
         // SAFETY: as the header asks.
-        let status = outcome(|e| unsafe {
-            lb_session_new(model, frames.as_ptr(), 1, options, &mut out, e)
-        });
+        let status =
+            outcome(|e| unsafe { lb_session_new(model, frames.as_ptr(), 1, options, &mut out, e) });
         kept(status, out)
     };
     let options = small_options();
@@ -411,8 +426,7 @@ fn a_release_in_flight_is_safe() {
             let session = std::ptr::without_provenance_mut::<lb_session>(address);
             let mut pixels = vec![0u8; 64 * 64 * 3];
             let image = image(&mut pixels, 64, 64);
-            let call =
-                lb_call { cancel: std::ptr::without_provenance_mut(token), ..empty() };
+            let call = lb_call { cancel: std::ptr::without_provenance_mut(token), ..empty() };
             // SAFETY: as the header asks; the handle may be stale by now, which is no more than an error.
             let status = outcome(|e| unsafe { lb_session_render(session, 0.3, &image, &call, e) });
             (status, pixels)

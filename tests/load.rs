@@ -4,14 +4,16 @@
 mod common;
 
 use common::mixture::{Mixture, rows};
-use common::watched::{Log, watched_model};
+use common::watched::watched_model;
 use common::{same, short, tiny};
 use latentblend::{
     BlendOptions, Call, Cancel, ErrorKind, Format, Frame, ImageMut, Keyframe, Layout, Model,
     Preset, Session, Transfer,
 };
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Numbers that are the same in every run (Steele et al. 2014, SplitMix64).
 struct Numbers(u64);
@@ -188,47 +190,54 @@ fn a_hundred_cancels_anywhere_leave_the_same_bytes() {
     }
 }
 
-/// Turns of a prepare among those that a frame was waiting through.
-fn patient(log: &Log, from: usize, steps: usize, branches: usize) -> usize {
-    let turns = log.entries().split_off(from);
-    turns.iter().filter(|turn| turn.0 == steps && turn.1 != branches).count()
-}
-
 #[test]
-fn a_frame_beside_a_prepare_waits_for_one_step_at_most() {
+fn a_frame_beside_a_prepare_waits_for_the_running_step_and_no_more() {
     let (model, log) = watched_model();
     let (keyframes, options) = short();
-    // 13 branches are prepared together; a frame's parents are two, and the frame is one.
     let options = BlendOptions { preset: Preset::Medium, size: Some([16, 16]), ..options };
-    let steps = Preset::Medium.steps();
     let other = BlendOptions { preset: Preset::Lowest, ..options.clone() };
-    let mut waited = Vec::new();
     for round in 0..12 {
         let long = Session::new(&model, &keyframes, &options).unwrap();
-        let short = Session::new(&model, &keyframes, &other).unwrap();
-        let alone = {
-            let before = log.turns();
-            Session::new(&model, &keyframes, &other).unwrap().render(0.3, &Call::new()).unwrap();
-            log.turns() - before
-        };
-        std::thread::scope(|scope| {
-            let token = Cancel::new();
-            let begun = log.turns();
-            let call = Call::new().cancel(&token);
-            let prepare = scope.spawn(move || long.prepare(&call));
-            while log.turns() < begun + 4 + 2 * round {
-                std::thread::yield_now();
+        let frame = Session::new(&model, &keyframes, &other).unwrap();
+        let at = log.turns() + 4 + 2 * round;
+        // Turn `at` of the prepare lasts until the frame's call has been waiting.
+        let (running, waiting) =
+            (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        log.on_turn({
+            let (running, waiting) = (Arc::clone(&running), Arc::clone(&waiting));
+            move |turn| {
+                if turn == at {
+                    running.store(true, Ordering::SeqCst);
+                    while !waiting.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
             }
-            let before = log.turns();
-            short.render(0.3, &Call::new()).unwrap();
-            let after = log.turns();
-            waited.push(patient(&log, before, steps, 1).min(after - before - alone));
-            token.request();
-            let _ = prepare.join().unwrap();
         });
+        let token = Cancel::new();
+        std::thread::scope(|scope| {
+            let prepare = scope.spawn(|| long.prepare(&Call::new().cancel(&token)));
+            while !running.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let call = Call::new().on_progress(|_| {
+                waiting.store(true, Ordering::SeqCst);
+                ControlFlow::Continue(())
+            });
+            frame.render(0.3, &call).unwrap();
+            log.on_turn(|_| {});
+            token.request();
+            assert_eq!(prepare.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+        });
+        // What the device did from then on until the frame's decode, which is the last entry of its kind.
+        let turns = log.entries().split_off(at);
+        let decode = turns.iter().rposition(|turn| *turn == (0, 0)).unwrap();
+        let steps = Preset::Medium.steps();
+        let patient = turns[..decode].iter().filter(|turn| turn.0 == steps).count();
+        assert_eq!(patient, 0, "beside the running one: {turns:?}");
+        // Two prompts and two negative ones, the keyframes' block, the frame's own, and the decode.
+        assert!(decode >= 3 + 12, "{turns:?}");
     }
-    println!("turns of a prepare that frames waited for: {waited:?}");
-    assert!(waited.iter().all(|&turns| turns <= 1), "{waited:?}");
 }
 
 /// What a tree of the size of Stable Diffusion 2 holds in latents at its highest, while it is filled and
@@ -256,7 +265,7 @@ fn the_medium_tree_of_512_pixels_holds_less_than_64_mb_of_latents() {
         let (session, highest) = (session.clone(), Arc::clone(&highest));
         Call::new().on_progress(move |_| {
             highest.fetch_max(session.cached_bytes(), Ordering::Relaxed);
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })
     };
     session.prepare(&watch()).unwrap();

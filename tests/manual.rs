@@ -79,7 +79,8 @@ fn every_function_says_since_when_from_which_thread_and_for_how_long() {
         let comment = comment.collect::<Vec<_>>().join(" ");
         assert!(comment.contains("Since 0."), "{name}: since when? {comment}");
         assert!(comment.to_lowercase().contains("any thread"), "{name}: which thread? {comment}");
-        let long = ["at once", "long", "second", "minute"].iter().any(|word| comment.contains(word));
+        let long =
+            ["at once", "long", "second", "minute"].iter().any(|word| comment.contains(word));
         assert!(long, "{name}: how long? {comment}");
         seen += 1;
     }

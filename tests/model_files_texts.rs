@@ -54,7 +54,9 @@ fn a_text_with_another_value_anywhere_is_an_error_or_loads() {
         let value: serde_json::Value = serde_json::from_slice(&whole).unwrap();
         let keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
         for key in keys {
-            for other in ["null", "-1", "0", "1e308", "4294967296", "\"x\"", "[]", "[0,-1]", "{}", "true"] {
+            for other in
+                ["null", "-1", "0", "1e308", "4294967296", "\"x\"", "[]", "[0,-1]", "{}", "true"]
+            {
                 let mut changed = value.clone();
                 changed[&key] = serde_json::from_str(other).unwrap();
                 folder.write(name, serde_json::to_vec(&changed).unwrap());

@@ -102,7 +102,12 @@ extern "C" fn watch(user: *mut c_void, progress: *const lb_progress) -> i32 {
     i32::from(watch.left == 0)
 }
 
-extern "C" fn listen(_: *mut c_void, level: lb_log_level, target: *const c_char, text: *const c_char) {
+extern "C" fn listen(
+    _: *mut c_void,
+    level: lb_log_level,
+    target: *const c_char,
+    text: *const c_char,
+) {
     assert!(level <= LB_LOG_DEBUG && !target.is_null() && !text.is_null());
 }
 
@@ -148,7 +153,16 @@ fn made<T>(init: unsafe extern "C" fn(*mut T, usize)) -> T {
 
 fn odd(u: &mut Unstructured<'_>) -> Result<f64> {
     const ODD: [f64; 10] = [
-        0.0, -0.0, 1.0, -1.0, 0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE,
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        0.5,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MAX,
+        f64::MIN_POSITIVE,
     ];
     Ok(match u.int_in_range(0..=3)? {
         0 => *u.choose(&ODD)?,
@@ -504,5 +518,7 @@ pub fn run(data: &[u8]) {
         }
     }
     state.release_all();
-    assert!(state.sessions.known.iter().all(|&session| lb_session_retain(pointer(session)).is_null()));
+    assert!(
+        state.sessions.known.iter().all(|&session| lb_session_retain(pointer(session)).is_null())
+    );
 }

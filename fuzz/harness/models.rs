@@ -3,7 +3,8 @@
 //! that with a reason. `Internal` is never one.
 
 use latentblend::{
-    BlendOptions, Branching, Call, Error, ErrorKind, Keyframe, LoadOptions, Model, PromptRules, Session,
+    BlendOptions, Branching, Call, Error, ErrorKind, Keyframe, LoadOptions, Model, PromptRules,
+    Session,
 };
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -101,7 +102,9 @@ fn refuse(error: &Error) {
 
 /// What a model that was loaded must bear.
 fn use_it(model: &Model) {
-    for prompt in ["", "wow! a lake, it's \u{1F30A}\u{0301} <|endoftext|>\0x", &"mountain ".repeat(90)] {
+    for prompt in
+        ["", "wow! a lake, it's \u{1F30A}\u{0301} <|endoftext|>\0x", &"mountain ".repeat(90)]
+    {
         for rules in [PromptRules::Transformers, PromptRules::OpenClip] {
             match model.tokenize_as(prompt, rules) {
                 Ok((ids, _)) => assert!(ids.len() >= 3 && ids.len() <= 1 << 16),
@@ -162,7 +165,8 @@ pub fn run(data: &[u8]) {
         // What stands beside a single file.
         12 | 13 => {
             let ending = if kind % KINDS == 12 { "latentblend.json" } else { "yaml" };
-            let (archive, beside) = (alone("whole.ckpt"), alone("whole.ckpt").with_extension(ending));
+            let (archive, beside) =
+                (alone("whole.ckpt"), alone("whole.ckpt").with_extension(ending));
             write(&archive, &place.archive);
             write(&beside, data);
             left.extend([archive.clone(), beside]);

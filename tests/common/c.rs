@@ -133,5 +133,8 @@ pub fn functions(header: &str) -> Vec<String> {
 /// The names of the structs that a header defines.
 pub fn structs(header: &str) -> Vec<String> {
     let names = header.lines().filter_map(|line| line.strip_prefix("typedef struct lb_"));
-    names.filter_map(|rest| rest.split([' ', ';']).next()).map(|rest| format!("lb_{rest}")).collect()
+    names
+        .filter_map(|rest| rest.split([' ', ';']).next())
+        .map(|rest| format!("lb_{rest}"))
+        .collect()
 }
