@@ -6,7 +6,7 @@ compiler=$1
 shift
 case " $* " in
   *" --crate-name latentblend "* | *" --crate-name calls "* | *" --crate-name models "*)
-    exec "$compiler" "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    RUSTC_BOOTSTRAP=1 exec "$compiler" "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
       -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Ccodegen-units=1 --cfg fuzzing
     ;;

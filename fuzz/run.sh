@@ -10,7 +10,7 @@ shift
 home=$PWD/../target/fuzz
 mkdir -p "$home/corpus/$target" "$home/findings" "corpus/$target"
 
-RUSTC_BOOTSTRAP=1 RUSTC_WRAPPER=$PWD/instrument.sh CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$home/build} \
+RUSTC_WRAPPER=$PWD/instrument.sh CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$home/build} \
   cargo build --locked --bin "$target"
 binary=${CARGO_TARGET_DIR:-$home/build}/debug/$target
 
