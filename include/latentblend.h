@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Rises with every release that breaks nothing.
+// Rises with a release that breaks callers; while it is 0, LB_VERSION_MINOR does.
 #define LB_VERSION_MAJOR 0
 
 // Rises with every release that adds something.
@@ -148,8 +148,18 @@ typedef struct lb_model_info {
   lb_prediction prediction;
   // 1 where the UNet takes a mask and a masked picture, else 0.
   uint32_t inpainting;
-  // Always 0.
-  uint32_t reserved;
+  // 1 where `name` is this very model, 0 where the model is of its kind.
+  uint32_t exact;
+  // What the weights take in memory, in bytes.
+  uint64_t memory_bytes;
+  // The published model that this is, or is of the kind of; "" where neither is known. UTF-8; valid
+  // until the last reference to the model is released, as are the other texts.
+  const char *name;
+  // The licence of the weights: the text that lies beside them, else what it is called and where it
+  // can be read, else that none is known.
+  const char *licence;
+  // 32 hexadecimal digits that tell these weights from others, the same for both layouts of files.
+  const char *fingerprint;
 } lb_model_info;
 
 // A preset: a number of steps, and how many frames the tree holds.
@@ -254,6 +264,13 @@ typedef struct lb_session_info {
   uint64_t cached_bytes;
   // Evaluations of the UNet that a frame in the middle of the first segment would take now.
   uint64_t evaluations;
+  // Evaluations that were made for this session so far, cancelled calls' included.
+  uint64_t evaluations_done;
+  // Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
+  uint64_t evaluations_to_prepare;
+  // What the session holds in all: cached_bytes and the conditioning of its prompts. The model's own
+  // memory is in lb_model_info.
+  uint64_t memory_bytes;
 } lb_session_info;
 
 // How a picture of another shape is brought into its bounds.
@@ -567,9 +584,10 @@ lb_status lb_device_get(size_t index, struct lb_device_info *info, struct lb_err
 // `options` is NULL, or points to `struct_size` writable bytes.
 void lb_model_options_init(struct lb_model_options *options, size_t struct_size);
 
-// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, or, for NULL, the
-// embedded demo model. May take seconds; reports LB_STAGE_LOAD and can be cancelled. Any thread. The
-// model has one reference, released by lb_model_release. Since 0.1.
+// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, a single .safetensors or
+// .ckpt file (of which tensors are read, and nothing is executed), or, for NULL, the embedded demo model.
+// May take seconds to a minute; reports LB_STAGE_LOAD and can be cancelled. Any thread. The model has one
+// reference, released by lb_model_release; its files may go once it is loaded. Since 0.1.
 //
 // # Safety
 // `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
@@ -588,7 +606,8 @@ struct lb_model *lb_model_retain(struct lb_model *model);
 // model; release order doesn't matter. Any thread, at once. Since 0.1.
 void lb_model_release(struct lb_model *model);
 
-// Writes what `model` is. Any thread, at once. Since 0.1.
+// Writes what `model` is. The texts in it live as long as the model, of which the caller holds a
+// reference. Any thread, at once. Since 0.1.
 //
 // # Safety
 // `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
@@ -665,8 +684,10 @@ void lb_image_init(struct lb_image *image,
                    size_t struct_size);
 
 // Writes the frame at `t` into `image`. A pure function of session and t: the same bytes, whatever was
-// asked before, from any thread. Takes the tree's last block of steps and a decode when the session is
-// prepared, more when not; reports and can be cancelled. On failure no pixel is written. Since 0.1.
+// asked before, from any thread. May take seconds to minutes: the tree's last block of steps and a decode
+// when the session is prepared, more when not; reports and can be cancelled, within one evaluation of the
+// UNet or one decode. On failure no pixel is written. The image stays the caller's. Any thread; overtakes a
+// running lb_session_prepare at its next evaluation. Since 0.1.
 //
 // # Safety
 // `image` is NULL or as its declaration says, its rows writable and used by nobody else during the call;
@@ -677,8 +698,9 @@ lb_status lb_session_render(struct lb_session *session,
                             const struct lb_call *call,
                             struct lb_error **error);
 
-// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner.
-// Since 0.1.
+// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner. On
+// failure no pixel of any is written. Otherwise as lb_session_render: may take long, reports and can be
+// cancelled. Any thread. Since 0.1.
 //
 // # Safety
 // `t` and `images` are NULL or point to `count` elements; the rest as lb_session_render says. No two
@@ -689,6 +711,26 @@ lb_status lb_session_render_many(struct lb_session *session,
                                  size_t count,
                                  const struct lb_call *call,
                                  struct lb_error **error);
+
+// Writes a report for whoever has to say why something does not work here: one JSON object in UTF-8, with
+// the version, its features and ABI, the processor, memory, devices and why one cannot be used, every place
+// where a model was sought (`path` first; NULL: none is given), and a small frame of the embedded model with
+// its hash and the expected one. A part that cannot be had says why, as its `error`.
+//
+// At most `capacity` bytes are written to `text`, a NUL at their end; `length`, which may be NULL, is set to
+// the length of the whole report without that NUL. So the report was cut off where `length` is `capacity`
+// or more. It is another one each time, of some 4 kB and a little more for each model: give it 64 kB. With a
+// `capacity` of 0 `text` may be NULL. Any thread; a second or two, and it waits for a turn of the device.
+// Since 0.1.
+//
+// # Safety
+// `path` is NULL or NUL-ended UTF-8; `text` points to `capacity` writable bytes; `length` and `error` are
+// NULL or writable.
+lb_status lb_doctor(const char *path,
+                    char *text,
+                    size_t capacity,
+                    size_t *length,
+                    struct lb_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

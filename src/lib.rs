@@ -36,7 +36,7 @@
 //!
 //! The modules stand in that order and each uses only those before it: `error`, `progress`, `frame`,
 //! [`backend`] (operations on the hardware), `model` (files), `net` (the three networks), `diffusion`
-//! (noise, schedule, sampler), `blend` (mixing, plan, tree, session). `docs/architecture.md` walks the
+//! (noise, schedule, sampler), `blend` (mixing, plan, tree, session), `doctor` (a report on all of them). `docs/architecture.md` walks the
 //! same path at length.
 //!
 //! # Conduct
@@ -59,6 +59,7 @@ pub mod backend;
 mod blend;
 pub mod capi;
 mod diffusion;
+mod doctor;
 mod error;
 mod frame;
 mod model;
@@ -74,6 +75,7 @@ pub use diffusion::{
     Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights, Trail, convert,
     cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
 };
+pub use doctor::doctor;
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{
     Filter, Fit, Format, Frame, ImageMut, ImageRef, Layout, Placement, Transfer, working_size,

@@ -127,6 +127,9 @@ pub trait Backend: Send + Sync + 'static {
     /// Scale and shift of a normalisation.
     type Norm: Send + Sync + 'static;
 
+    /// The memory that a packed weight takes, in bytes.
+    const WEIGHT_BYTES: usize = size_of::<f32>();
+
     // ---- packing, at load ----
 
     /// Packs `weight` (out, in, kernel height, kernel width) and `bias` (out).

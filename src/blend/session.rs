@@ -162,6 +162,22 @@ impl Session {
         Ok(self.0.tree.evaluations(&self.placed(times)?))
     }
 
+    /// Evaluations of the UNet that [`Session::prepare`] would take now; 0 when it has been.
+    pub fn evaluations_to_prepare(&self) -> usize {
+        self.0.tree.evaluations_to_prepare()
+    }
+
+    /// Evaluations of the UNet that were made for this session so far, those of cancelled calls included.
+    pub fn evaluated(&self) -> u64 {
+        self.0.tree.evaluated()
+    }
+
+    /// The memory that the session holds, in bytes: latents ([`Session::cached_bytes`]) and the
+    /// conditioning of prompts. The model's own is [`Model::memory_bytes`].
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.tree.memory_bytes()
+    }
+
     /// Lets go of everything that can be made again.
     pub fn purge(&self) {
         self.0.tree.cache().retain(|_| false);

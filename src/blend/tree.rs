@@ -18,6 +18,7 @@ use crate::progress::{Call, Stage};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a decode costs, counted in evaluations of the UNet: for progress only.
 const DECODE_COST: usize = 2;
@@ -40,6 +41,8 @@ pub(crate) struct Tree {
     /// What an inpainting model is told when everything is to be painted.
     empty_mask: Mutex<Option<Arc<Latent>>>,
     cache: Cache,
+    /// Evaluations of the UNet that were made for this session.
+    evaluated: AtomicU64,
 }
 
 /// Counts evaluations over a whole call.
@@ -73,7 +76,20 @@ impl Tree {
             contexts: Mutex::default(),
             empty_mask: Mutex::default(),
             cache,
+            evaluated: AtomicU64::new(0),
         }
+    }
+
+    /// Evaluations of the UNet that have been made for this session, cancelled calls' included.
+    pub(crate) fn evaluated(&self) -> u64 {
+        self.evaluated.load(Ordering::Relaxed)
+    }
+
+    /// The memory that latents and conditioning take, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let contexts: usize = self.contexts.lock().values().map(|c| c.data().len()).sum();
+        let mask = self.empty_mask.lock().as_ref().map_or(0, |latent| latent.data().len());
+        (self.cache.bytes() + (contexts + mask) * size_of::<f32>()) as u64
     }
 
     pub(crate) fn model(&self) -> &Model {
@@ -166,8 +182,8 @@ impl Tree {
         Meter { call, done: 0, total }
     }
 
-    /// Fills the cache with the branches that frames start from, segment by segment, as far as they fit.
-    pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
+    /// The branches that frames start from, segment by segment, as far as the cache has room.
+    fn prepared(&self) -> Vec<Vec<(Node, Place)>> {
         let (lineage, leaf) = (self.lineage(), self.lineage().leaf_level());
         // Frames start from the level above them; those of a nested plan from any.
         let first = if self.recipe.plan.is_nested() { 1 } else { leaf.max(2) - 1 };
@@ -184,7 +200,17 @@ impl Tree {
             let nodes = (first..leaf).flat_map(|level| lineage.nodes(level, segment));
             nodes.map(|node| (node, lineage.place_of(node))).collect()
         };
-        let wanted: Vec<Vec<(Node, Place)>> = segments.map(placed).collect();
+        segments.map(placed).collect()
+    }
+
+    /// Evaluations that `prepare` would take now.
+    pub(crate) fn evaluations_to_prepare(&self) -> usize {
+        self.evaluations(&self.prepared().concat())
+    }
+
+    /// Fills the cache with the branches that frames start from, segment by segment, as far as they fit.
+    pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
+        let wanted = self.prepared();
         let mut meter = self.meter(call, &wanted.concat(), 0);
         for wanted in wanted {
             self.finish(&wanted, Priority::Patient, &mut meter)?;
@@ -316,9 +342,10 @@ impl Tree {
             steps: span.steps.clone(),
             keep: span.keep,
         };
-        let mut evaluations = 0;
+        let (mut evaluations, mut counted) = (0, 0);
         let trails = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
-            evaluations = total;
+            self.evaluated.fetch_add(done.saturating_sub(counted) as u64, Ordering::Relaxed);
+            (evaluations, counted) = (total, done.max(counted));
             meter.denoise(done, total)
         })?;
         meter.done += evaluations;

@@ -235,8 +235,10 @@ pub unsafe extern "C" fn lb_image_init(image: *mut lb_image, struct_size: usize)
 }
 
 /// Writes the frame at `t` into `image`. A pure function of session and t: the same bytes, whatever was
-/// asked before, from any thread. Takes the tree's last block of steps and a decode when the session is
-/// prepared, more when not; reports and can be cancelled. On failure no pixel is written. Since 0.1.
+/// asked before, from any thread. May take seconds to minutes: the tree's last block of steps and a decode
+/// when the session is prepared, more when not; reports and can be cancelled, within one evaluation of the
+/// UNet or one decode. On failure no pixel is written. The image stays the caller's. Any thread; overtakes a
+/// running lb_session_prepare at its next evaluation. Since 0.1.
 ///
 /// # Safety
 /// `image` is NULL or as its declaration says, its rows writable and used by nobody else during the call;
@@ -253,8 +255,9 @@ pub unsafe extern "C" fn lb_session_render(
     unsafe { lb_session_render_many(session, &t, &image, 1, call, error) }
 }
 
-/// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner.
-/// Since 0.1.
+/// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner. On
+/// failure no pixel of any is written. Otherwise as lb_session_render: may take long, reports and can be
+/// cancelled. Any thread. Since 0.1.
 ///
 /// # Safety
 /// `t` and `images` are NULL or point to `count` elements; the rest as lb_session_render says. No two

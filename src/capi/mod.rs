@@ -7,6 +7,7 @@
 
 mod call;
 mod device;
+mod doctor;
 mod frame;
 mod growing;
 mod handle;
@@ -19,6 +20,7 @@ mod version;
 
 pub use call::*;
 pub use device::*;
+pub use doctor::*;
 pub use frame::*;
 pub use log::*;
 pub use model::*;

@@ -1,7 +1,7 @@
 //! In: keyframes and options. Out: an `lb_session`.
 
 use super::call::{lb_call, watched};
-use super::growing::{Growing, fill, read};
+use super::growing::{Growing, fill, read, write};
 use super::handle::{Kind, Registry};
 use super::model::model;
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
@@ -209,12 +209,19 @@ pub struct lb_session_info {
     pub cached_bytes: u64,
     /// Evaluations of the UNet that a frame in the middle of the first segment would take now.
     pub evaluations: u64,
+    /// Evaluations that were made for this session so far, cancelled calls' included.
+    pub evaluations_done: u64,
+    /// Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
+    pub evaluations_to_prepare: u64,
+    /// What the session holds in all: cached_bytes and the conditioning of its prompts. The model's own
+    /// memory is in lb_model_info.
+    pub memory_bytes: u64,
 }
 
 // SAFETY: repr(C), starts with its size; numbers may have any bits.
 unsafe impl Growing for lb_session_info {
     const NAME: &'static str = "lb_session_info";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = size_of::<usize>() + 48;
 
     fn defaults() -> Self {
         lb_session_info {
@@ -227,6 +234,9 @@ unsafe impl Growing for lb_session_info {
             leaves: 0,
             cached_bytes: 0,
             evaluations: 0,
+            evaluations_done: 0,
+            evaluations_to_prepare: 0,
+            memory_bytes: 0,
         }
     }
 }
@@ -470,10 +480,13 @@ pub unsafe extern "C" fn lb_session_get_info(
             leaves: session.leaves().len() as u64,
             cached_bytes: session.cached_bytes() as u64,
             evaluations: session.evaluations(&[last_t.min(0.5)])? as u64,
+            evaluations_done: session.evaluated(),
+            evaluations_to_prepare: session.evaluations_to_prepare() as u64,
+            memory_bytes: session.memory_bytes(),
             ..known
         };
-        // SAFETY: `read` has found the struct to have this version's size at least.
-        unsafe { info.write_unaligned(result) };
+        // SAFETY: `read` has found the struct not to be NULL, and its size to be one.
+        unsafe { write(info, &result) };
         Ok(())
     })
 }

@@ -85,6 +85,11 @@ pub trait Engine: Send + Sync {
         0
     }
 
+    /// The memory in bytes that the weights take; 0 where an engine doesn't say.
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
+
     /// Prepares a batch to be denoised.
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>>;
 

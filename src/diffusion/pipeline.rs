@@ -27,6 +27,7 @@ pub(crate) struct Pipeline<B: Backend> {
     /// Channels of the VAE's two outermost levels, and of the UNet's outermost.
     vae_channels: [usize; 2],
     unet_channels: usize,
+    weight_bytes: u64,
 }
 
 impl<B: Backend> Pipeline<B> {
@@ -65,6 +66,7 @@ impl<B: Backend> Pipeline<B> {
             factor,
             vae_channels,
             unet_channels,
+            weight_bytes: meter.numbers() * B::WEIGHT_BYTES as u64,
         })
     }
 
@@ -155,6 +157,10 @@ impl<B: Backend> Engine for Pipeline<B> {
         // The UNet's: a GEGLU over the outermost level, for all samples of a group, and the skips.
         let denoise = latent_pixels * 32 * self.unet_channels as u64 * float * 2 * BRANCHES as u64;
         decode.max(denoise)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {

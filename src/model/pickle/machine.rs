@@ -1,10 +1,7 @@
-//! In: the bytes of a pickle. Out: the named tensors in it, as notes on where their numbers lie.
-//!
-//! A pickle is a program. This machine knows the instructions that build containers and the few names
-//! that tensors are made of, and has no means to call anything: a callback of a training framework
-//! becomes a value without content, and any name that neither needs is an error that says it.
+//! In: the instructions of a pickle. Out: the tensors that they put into dictionaries.
 
-use safetensors::Dtype;
+use super::names::{Global, global};
+use super::{Outcome, Storage, Stored};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -14,36 +11,6 @@ const MEMO: usize = 1 << 20;
 const DICTIONARIES: usize = 1 << 16;
 const DEPTH: usize = 64;
 const RANK: usize = 8;
-
-/// A run of numbers in the archive.
-#[derive(Debug)]
-pub(super) struct Storage {
-    pub(super) key: String,
-    pub(super) dtype: Dtype,
-    pub(super) length: u64,
-}
-
-/// A tensor over a storage; offset and strides are counted in numbers.
-#[derive(Clone, Debug)]
-pub(super) struct Stored {
-    pub(super) storage: Rc<Storage>,
-    pub(super) offset: u64,
-    pub(super) shape: Vec<usize>,
-    pub(super) strides: Vec<usize>,
-}
-
-type Outcome<T> = Result<T, String>;
-
-/// What a name stands for.
-#[derive(Clone, Copy, Debug)]
-enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(Dtype),
-    /// Something that a checkpoint carries beside its tensors.
-    Other,
-}
 
 #[derive(Clone, Debug)]
 enum Value {
@@ -70,7 +37,7 @@ struct Machine<'a> {
 }
 
 /// The tensors of a checkpoint: those of its "state_dict" where there is one.
-pub(super) fn tensors(bytes: &[u8]) -> Outcome<BTreeMap<String, Stored>> {
+pub(in crate::model) fn tensors(bytes: &[u8]) -> Outcome<BTreeMap<String, Stored>> {
     let mut machine = Machine {
         bytes,
         at: 0,
@@ -94,84 +61,6 @@ pub(super) fn tensors(bytes: &[u8]) -> Outcome<BTreeMap<String, Stored>> {
         }
     }
     Ok(found)
-}
-
-impl Stored {
-    /// Checks that the tensor lies within its storage, and uses no number twice.
-    fn check(&self) -> Outcome<()> {
-        let Stored { storage, offset, shape, strides } = self;
-        let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
-        let last = shape.iter().zip(strides).try_fold(*offset, |n, (&d, &stride)| {
-            n.checked_add((d.saturating_sub(1) as u64).checked_mul(stride as u64)?)
-        });
-        let fits = match (count, last) {
-            (Some(0), _) => true,
-            (Some(count), Some(last)) => count <= storage.length && last < storage.length,
-            _ => false,
-        };
-        if fits {
-            return Ok(());
-        }
-        Err(format!(
-            "of shape {shape:?}, strides {strides:?} from {offset} on does not fit its storage of {} \
-             numbers",
-            storage.length
-        ))
-    }
-}
-
-/// The types of numbers that storages are named after.
-fn storage_type(name: &str) -> Option<Dtype> {
-    Some(match name {
-        "FloatStorage" => Dtype::F32,
-        "HalfStorage" => Dtype::F16,
-        "BFloat16Storage" => Dtype::BF16,
-        "DoubleStorage" => Dtype::F64,
-        "LongStorage" => Dtype::I64,
-        "IntStorage" => Dtype::I32,
-        "ShortStorage" => Dtype::I16,
-        "CharStorage" => Dtype::I8,
-        "ByteStorage" => Dtype::U8,
-        "BoolStorage" => Dtype::BOOL,
-        _ => return None,
-    })
-}
-
-/// What `module.name` stands for, if a checkpoint may name it.
-fn global(module: &str, name: &str) -> Option<Global> {
-    // Callbacks, settings and counters that Lightning and NumPy leave beside the tensors.
-    const PACKAGES: [&str; 6] =
-        ["pytorch_lightning", "lightning", "lightning_fabric", "numpy", "omegaconf", "argparse"];
-    const PLAIN: [&str; 13] = [
-        "set",
-        "frozenset",
-        "list",
-        "dict",
-        "tuple",
-        "int",
-        "float",
-        "bool",
-        "str",
-        "bytes",
-        "bytearray",
-        "complex",
-        "object",
-    ];
-    let package = module.split('.').next().unwrap_or_default();
-    match (module, name) {
-        ("collections", "OrderedDict") => Some(Global::OrderedDict),
-        ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
-        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-        ("torch", _) if name.ends_with("Storage") => storage_type(name).map(Global::Storage),
-        ("torch", "Size" | "device" | "float32" | "float16" | "bfloat16" | "int64")
-        | ("collections", "defaultdict" | "deque" | "Counter")
-        | ("_codecs", "encode")
-        | ("typing", "Any")
-        | ("copy_reg" | "copyreg", "_reconstructor") => Some(Global::Other),
-        ("builtins" | "__builtin__", _) if PLAIN.contains(&name) => Some(Global::Other),
-        _ if PACKAGES.contains(&package) => Some(Global::Other),
-        _ => None,
-    }
 }
 
 impl<'a> Machine<'a> {

@@ -1,0 +1,7 @@
+//! Random sequences of calls over the C surface.
+#![no_main]
+
+#[path = "../harness/calls.rs"]
+mod calls;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calls::run(data));
