@@ -21,6 +21,7 @@ fn main() {
     for path in ["src/shim", "include", "shim.map", "../include/latentblend.h"] {
         println!("cargo::rerun-if-changed={path}");
     }
+    declare(&root.join("include/openfx"), &out);
     let version = env::var("CARGO_PKG_VERSION").expect("cargo sets it");
     let mut build = cc::Build::new();
     build
@@ -41,6 +42,63 @@ fn main() {
     let shim = out.join("LatentBlend.ofx");
     link(&build, &objects, &root.join("shim.map"), &shim);
     println!("cargo::rustc-env=LATENTBLEND_OFX_SHIM={}", shim.display());
+}
+
+/// Writes what the declarations declare, for tests/declarations.rs: as a list, and as Rust over the names that the
+/// crate `openfx` has of it.
+fn declare(headers: &Path, out: &Path) {
+    let (mut list, mut strings, mut numbers) = (String::new(), String::new(), String::new());
+    let (mut layouts, mut current) = (String::new(), None::<String>);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(headers)
+        .expect("the headers are there")
+        .map(|entry| entry.expect("the headers are readable").path())
+        .collect();
+    files.sort();
+    for path in files {
+        let text = std::fs::read_to_string(&path).expect("a header is text");
+        for line in text.lines() {
+            if let Some((name, value)) = constant(line, "inline constexpr char ", "[] = \"", "\";") {
+                list += &format!("S {name} {value}\n");
+                strings += &format!("    (\"{name}\", \"{value}\", {name}),\n");
+            } else if let Some((name, value)) =
+                constant(line, "inline constexpr OfxStatus ", " = ", ";")
+            {
+                list += &format!("I {name} {value}\n");
+                numbers += &format!("    (\"{name}\", {value}, {name} as i64),\n");
+            } else if let Some(name) =
+                line.strip_prefix("struct ").and_then(|rest| rest.strip_suffix(" {"))
+            {
+                list += &format!("T {name}\n");
+                layouts += &format!("    (\"{name}\", size_of::<{name}>(), &[\n");
+                current = Some(name.to_owned());
+            } else if let (Some(name), Some(field)) = (&current, field(line)) {
+                list += &format!("F {name} {field}\n");
+                layouts += &format!("        (\"{field}\", std::mem::offset_of!({name}, {field})),\n");
+            } else if line == "};" && current.take().is_some() {
+                layouts += "    ]),\n";
+            }
+        }
+    }
+    std::fs::write(out.join("declared.txt"), list).expect("OUT_DIR is writable");
+    let rust = format!(
+        "const STRINGS: &[(&str, &str, &std::ffi::CStr)] = &[\n{strings}];\n\
+         const NUMBERS: &[(&str, i64, i64)] = &[\n{numbers}];\n\
+         const LAYOUTS: &[(&str, usize, &[(&str, usize)])] = &[\n{layouts}];\n"
+    );
+    std::fs::write(out.join("declared.rs"), rust).expect("OUT_DIR is writable");
+}
+
+fn constant<'a>(line: &'a str, before: &str, between: &str, after: &str) -> Option<(&'a str, &'a str)> {
+    line.strip_prefix(before)?.strip_suffix(after)?.split_once(between)
+}
+
+/// The name of a struct's member.
+fn field(line: &str) -> Option<&str> {
+    let declaration = line.strip_prefix("    ")?.strip_suffix(';')?;
+    match declaration.split_once("(*") {
+        Some((_, rest)) => rest.split_once(')').map(|(name, _)| name),
+        None => declaration.rsplit([' ', '*']).next(),
+    }
 }
 
 /// Links `objects` into the shared object `shim`.
