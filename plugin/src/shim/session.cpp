@@ -29,8 +29,9 @@ OfxStatus status_of(lb_status status) {
     }
 }
 
-// Throws what a call of the engine came to. `error` is freed.
-void check(const Engine &engine, lb_status status, lb_error *error) {
+// Throws what a call of the engine came to. `error` is freed; by reference, since the call that is the other
+// argument may be evaluated after it.
+void check(const Engine &engine, lb_status status, lb_error *const &error) {
     if (status == LB_OK) return;
     const std::string message = engine.lb_error_message(error);
     engine.lb_error_free(error);
