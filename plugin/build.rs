@@ -10,8 +10,8 @@ use std::process::Command;
 
 /// Sources of the shim, without `src/shim/` and `.cpp`.
 const SOURCES: [&str; 13] = [
-    "card", "changed", "colour", "describe", "engine", "entry", "geometry", "host", "image", "instance", "models",
-    "params", "regions",
+    "card", "changed", "colour", "describe", "engine", "entry", "geometry", "host", "image",
+    "instance", "models", "params", "regions",
 ];
 const MORE: [&str; 2] = ["render", "session"];
 
@@ -57,7 +57,8 @@ fn declare(headers: &Path, out: &Path) {
     for path in files {
         let text = std::fs::read_to_string(&path).expect("a header is text");
         for line in text.lines() {
-            if let Some((name, value)) = constant(line, "inline constexpr char ", "[] = \"", "\";") {
+            if let Some((name, value)) = constant(line, "inline constexpr char ", "[] = \"", "\";")
+            {
                 list += &format!("S {name} {value}\n");
                 strings += &format!("    (\"{name}\", \"{value}\", {name}),\n");
             } else if let Some((name, value)) =
@@ -73,7 +74,8 @@ fn declare(headers: &Path, out: &Path) {
                 current = Some(name.to_owned());
             } else if let (Some(name), Some(field)) = (&current, field(line)) {
                 list += &format!("F {name} {field}\n");
-                layouts += &format!("        (\"{field}\", std::mem::offset_of!({name}, {field})),\n");
+                layouts +=
+                    &format!("        (\"{field}\", std::mem::offset_of!({name}, {field})),\n");
             } else if line == "};" && current.take().is_some() {
                 layouts += "    ]),\n";
             }
@@ -88,7 +90,12 @@ fn declare(headers: &Path, out: &Path) {
     std::fs::write(out.join("declared.rs"), rust).expect("OUT_DIR is writable");
 }
 
-fn constant<'a>(line: &'a str, before: &str, between: &str, after: &str) -> Option<(&'a str, &'a str)> {
+fn constant<'a>(
+    line: &'a str,
+    before: &str,
+    between: &str,
+    after: &str,
+) -> Option<(&'a str, &'a str)> {
     line.strip_prefix(before)?.strip_suffix(after)?.split_once(between)
 }
 
@@ -124,7 +131,13 @@ fn link(build: &cc::Build, objects: &[PathBuf], exports: &Path, shim: &Path) {
             _ => {
                 // nodelete: hosts close what they have scanned, and the engine's threads would be left without
                 // code. defs and now: a mistake shows when the host loads, not when it renders.
-                command.args(["-shared", "-static-libgcc", "-static-libstdc++", "-ldl", "-pthread"]);
+                command.args([
+                    "-shared",
+                    "-static-libgcc",
+                    "-static-libstdc++",
+                    "-ldl",
+                    "-pthread",
+                ]);
                 command.args(["-Wl,-z,nodelete", "-Wl,-z,defs", "-Wl,-z,now", "-Wl,-z,relro"]);
                 command.args(["-Wl,--exclude-libs,ALL", "-Wl,--gc-sections"]);
                 command.arg(format!("-Wl,--version-script={}", exports.display()));

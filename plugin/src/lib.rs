@@ -74,7 +74,10 @@ pub fn assemble(engine: &Path, folder: &Path) -> io::Result<PathBuf> {
         place(&root.join("..").join(licence), &resources.join(licence))?;
     }
     let plist = include_str!("../resources/Info.plist");
-    std::fs::write(contents.join("Info.plist"), plist.replace("VERSION", env!("CARGO_PKG_VERSION")))?;
+    std::fs::write(
+        contents.join("Info.plist"),
+        plist.replace("VERSION", env!("CARGO_PKG_VERSION")),
+    )?;
     Ok(bundle)
 }
 

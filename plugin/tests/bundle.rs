@@ -83,9 +83,16 @@ fn every_parameter_has_a_label_a_hint_a_script_name_and_both_ranges() {
                 assert!(props.get(&range, 0).is_some(), "{name}: {range}");
             }
         }
-        assert_eq!(props.int("OfxParamPropAnimates").unwrap_or(0) == 1, name == "fraction", "{name}");
+        assert_eq!(
+            props.int("OfxParamPropAnimates").unwrap_or(0) == 1,
+            name == "fraction",
+            "{name}"
+        );
     }
-    for param in params.iter().filter(|p| !["OfxParamTypePage", "OfxParamTypeGroup"].contains(&p.kind.as_str())) {
+    for param in params
+        .iter()
+        .filter(|p| !["OfxParamTypePage", "OfxParamTypeGroup"].contains(&p.kind.as_str()))
+    {
         assert_eq!(on_pages.iter().filter(|c| **c == param.name).count(), 1, "{}", param.name);
     }
 }
@@ -97,8 +104,12 @@ fn contexts_have_the_clips_that_the_specification_asks_for() {
     assert_eq!(effect.props.texts("OfxImageEffectPropSupportedContexts"), CONTEXTS);
     let depths = ["Float", "Half", "Short", "Byte"].map(|d| format!("OfxBitDepth{d}"));
     assert_eq!(effect.props.texts("OfxImageEffectPropSupportedPixelDepths"), depths);
-    let wanted: [&[&str]; 4] =
-        [&["Output"], &["Source", "Mask", "Output"], &["Source", "Output"], &["SourceFrom", "SourceTo", "Output"]];
+    let wanted: [&[&str]; 4] = [
+        &["Output"],
+        &["Source", "Mask", "Output"],
+        &["Source", "Output"],
+        &["SourceFrom", "SourceTo", "Output"],
+    ];
     for (context, wanted) in CONTEXTS.into_iter().zip(wanted) {
         let effect = host.describe_in(context);
         let clips = effect.clips.lock().unwrap();
@@ -140,7 +151,8 @@ fn in_a_process_of_its_own() {
     assert_eq!(threads(), before, "a thread was started");
     // And it is that very engine which a render opens.
     let host = Host::load(bundle(), Quirks::default());
-    let effect = host.create(CONTEXTS[0], &[("modelPath", Value::text(&tiny())), ("steps", Value::I(2))]);
+    let effect =
+        host.create(CONTEXTS[0], &[("modelPath", Value::text(&tiny())), ("steps", Value::I(2))]);
     let image = Image::new(&Shape::new(64, 48));
     effect.target(&image);
     assert_eq!(host.render(&effect, 0.0, [0, 0, 64, 48], &[]), OK, "{}", effect.message());
@@ -154,11 +166,14 @@ fn only_the_entry_points_are_exported_and_only_the_system_is_needed() {
         let output = Command::new(program).args(arguments).arg(latentblend_ofx::shim()).output();
         output.ok().map(|output| String::from_utf8(output.stdout).unwrap())
     };
-    let (Some(symbols), Some(dynamic)) = (run("nm", &["-D", "--defined-only"]), run("readelf", &["-d"])) else {
+    let (Some(symbols), Some(dynamic)) =
+        (run("nm", &["-D", "--defined-only"]), run("readelf", &["-d"]))
+    else {
         println!("skipped: nm or readelf is not here");
         return;
     };
-    let mut names: Vec<_> = symbols.lines().filter_map(|line| line.split(' ').next_back()).collect();
+    let mut names: Vec<_> =
+        symbols.lines().filter_map(|line| line.split(' ').next_back()).collect();
     names.sort_unstable();
     assert_eq!(names, ["OfxGetNumberOfPlugins", "OfxGetPlugin", "OfxSetHost"]);
     assert!(dynamic.contains("NODELETE"), "{dynamic}");
@@ -187,7 +202,10 @@ fn a_host_may_load_unload_and_close_as_often_as_it_likes() {
         // Twice without an Unload, as MLT does.
         assert_eq!(host.act("OfxActionLoad", null_mut(), None, None), OK);
         if round % 2 == 1 {
-            let effect = host.create(CONTEXTS[0], &[("modelPath", Value::text(&tiny())), ("steps", Value::I(2))]);
+            let effect = host.create(
+                CONTEXTS[0],
+                &[("modelPath", Value::text(&tiny())), ("steps", Value::I(2))],
+            );
             let image = Image::new(&Shape::new(32, 32));
             effect.target(&image);
             assert_eq!(host.render(&effect, 0.0, [0, 0, 32, 32], &[]), OK, "{}", effect.message());
@@ -209,13 +227,21 @@ fn an_engine_that_cannot_be_opened_says_why_on_the_node() {
     let image = Image::new(&Shape::new(32, 32));
     effect.target(&image);
     assert_eq!(host.render(&effect, 0.0, [0, 0, 32, 32], &[]), FAILED);
-    assert!(effect.message().starts_with("The engine could not be opened: "), "{}", effect.message());
+    assert!(
+        effect.message().starts_with("The engine could not be opened: "),
+        "{}",
+        effect.message()
+    );
     assert!(effect.message().contains("liblatentblend"), "{}", effect.message());
     assert_eq!(image.written(), 0);
     // One that is no engine, and, once it is there, the right one: the next render may succeed.
     std::fs::write(libraries.join(latentblend_ofx::ENGINE), b"not a library").unwrap();
     assert_eq!(host.render(&effect, 0.0, [0, 0, 32, 32], &[]), FAILED);
-    assert!(effect.message().contains("invalid ELF header") || effect.message().contains("too short"), "{}", effect.message());
+    assert!(
+        effect.message().contains("invalid ELF header") || effect.message().contains("too short"),
+        "{}",
+        effect.message()
+    );
     std::fs::remove_file(libraries.join(latentblend_ofx::ENGINE)).unwrap();
     std::fs::copy(host::bundle::engine(), libraries.join(latentblend_ofx::ENGINE)).unwrap();
     effect.set("modelPath", Value::text(&tiny()));
@@ -241,5 +267,9 @@ fn what_is_not_known_gets_the_default_answer() {
     }
     host.destroy(effect);
     let never = host.describe();
-    assert_eq!(host.render(&never, 0.0, [0, 0, 8, 8], &[]), BAD_HANDLE, "an instance that never was");
+    assert_eq!(
+        host.render(&never, 0.0, [0, 0, 8, 8], &[]),
+        BAD_HANDLE,
+        "an instance that never was"
+    );
 }

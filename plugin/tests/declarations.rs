@@ -14,8 +14,8 @@ mod declared {
     use openfx::sys::generic::core::*;
     use openfx::sys::generic::property::*;
     use openfx::sys::image_effect_v1::{
-        colour::*, default_colorspace::*, gpu_render::*, image_effect::*, message::*, param::*, progress::*,
-        time_line::*,
+        colour::*, default_colorspace::*, gpu_render::*, image_effect::*, message::*, param::*,
+        progress::*, time_line::*,
     };
     include!(concat!(env!("OUT_DIR"), "/declared.rs"));
     pub(super) fn all() -> (
@@ -55,7 +55,10 @@ fn run(source: &str, includes: &[&Path]) -> BTreeMap<String, String> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let output = Command::new(&program).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|l| l.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    text.lines()
+        .map(|l| l.split_once('=').unwrap())
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 /// A program that prints what is declared, each name preceded by `scope`; `guarded` where a macro may be missing.
@@ -86,7 +89,8 @@ fn probe(includes: &str, scope: &str, guarded: bool) -> String {
 
 fn ours() -> BTreeMap<String, String> {
     let names = ["colour", "core", "dialogue", "gpu", "image_effect", "param", "property"];
-    let includes: String = names.iter().map(|name| format!("#include \"openfx/{name}.h\"\n")).collect();
+    let includes: String =
+        names.iter().map(|name| format!("#include \"openfx/{name}.h\"\n")).collect();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
     run(&probe(&includes, "ofx::", false), &[&folder])
 }
@@ -107,7 +111,8 @@ fn layouts_are_those_of_the_crate_openfx() {
 
 /// What is younger than the headers in openfx-sys.
 fn is_younger(name: &str) -> bool {
-    let gpu = ["GPU", "CPURender", "Cuda", "OpenCL", "Metal"].iter().any(|part| name.contains(part));
+    let gpu =
+        ["GPU", "CPURender", "Cuda", "OpenCL", "Metal"].iter().any(|part| name.contains(part));
     let colour = name.contains("Colour") || name == "kOfxConfigIdentifier";
     gpu || colour || name.contains("Thumbnail")
 }
@@ -121,7 +126,16 @@ fn names_values_and_layouts_are_those_of_the_headers_in_openfx_sys() {
             return;
         }
     };
-    let names = ["ofxCore", "ofxImageEffect", "ofxMessage", "ofxOpenGLRender", "ofxParam", "ofxProgress", "ofxProperty", "ofxTimeLine"];
+    let names = [
+        "ofxCore",
+        "ofxImageEffect",
+        "ofxMessage",
+        "ofxOpenGLRender",
+        "ofxParam",
+        "ofxProgress",
+        "ofxProperty",
+        "ofxTimeLine",
+    ];
     let includes: String = names.iter().map(|name| format!("#include \"{name}.h\"\n")).collect();
     let theirs = run(&probe(&includes, "", true), &[&headers]);
     let ours = ours();

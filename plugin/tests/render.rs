@@ -82,7 +82,10 @@ fn check(
             continue;
         }
         let line = (seen[3] - 1 - y) as usize;
-        assert!(image.row(y, seen[0], seen[2]) == frame[line * row..][..row], "{at}: another picture");
+        assert!(
+            image.row(y, seen[0], seen[2]) == frame[line * row..][..row],
+            "{at}: another picture"
+        );
         assert!(image.row(y, b[0], seen[0]).iter().all(|&byte| byte == UNTOUCHED), "{at}");
         assert!(image.row(y, seen[2], b[2]).iter().all(|&byte| byte == UNTOUCHED), "{at}");
     }
@@ -117,13 +120,14 @@ fn odd_windows_are_parts_of_the_whole() {
     let effect = create(&host, GENERATOR, &[]);
     for region in [None, Some([0, 0, 64, 48])] {
         let shape = Shape { bounds: [0, 0, 64, 48], region, padding: 4, ..Shape::new(1, 1) };
-        for window in [[0, 0, 64, 48], [3, 5, 4, 6], [1, 0, 64, 1], [17, 11, 40, 48], [-9, -3, 200, 100]] {
+        for window in
+            [[0, 0, 64, 48], [3, 5, 4, 6], [1, 0, 64, 1], [17, 11, 40, 48], [-9, -3, 200, 100]]
+        {
             check(&host, &effect, (&shape, window, [0, 0, 64, 48]), (0.0, &[]), &wanted(0.5));
         }
     }
     // The host's memory holds a part of the picture only, and a border beyond it.
-    let shape =
-        Shape { bounds: [10, 8, 70, 50], region: Some([0, 0, 64, 48]), ..Shape::new(1, 1) };
+    let shape = Shape { bounds: [10, 8, 70, 50], region: Some([0, 0, 64, 48]), ..Shape::new(1, 1) };
     check(&host, &effect, (&shape, [12, 8, 60, 48], [0, 0, 64, 48]), (0.0, &[]), &wanted(0.5));
     // A window that holds nothing is no failure.
     effect.target(&Image::new(&shape));
@@ -160,14 +164,17 @@ fn a_proxy_shows_the_same_picture() {
 #[test]
 fn the_model_works_at_the_shape_of_the_plate_and_a_circle_stays_round() {
     let host = Host::load(bundle(), Quirks::default());
-    for (region, pixel_aspect) in
-        [([0.0, 0.0, 64.0, 48.0], 1.0), ([10.0, 5.0, 138.0, 53.0], 2.0), ([0.0, 0.0, 20.0, 60.0], 0.5)]
-    {
+    for (region, pixel_aspect) in [
+        ([0.0, 0.0, 64.0, 48.0], 1.0),
+        ([10.0, 5.0, 138.0, 53.0], 2.0),
+        ([0.0, 0.0, 20.0, 60.0], 0.5),
+    ] {
         for context in [FILTER, GENERAL] {
             let effect = create(&host, context, &[("fit", Value::I(1)), ("filter", Value::I(2))]);
             effect.connect("Source", region);
             let [x1, y1, x2, y2] = region;
-            let bounds = [(x1 / pixel_aspect) as i32, y1 as i32, (x2 / pixel_aspect) as i32, y2 as i32];
+            let bounds =
+                [(x1 / pixel_aspect) as i32, y1 as i32, (x2 / pixel_aspect) as i32, y2 as i32];
             let shape = Shape { bounds, region: Some(bounds), pixel_aspect, ..Shape::new(1, 1) };
             let wanted = Wanted {
                 size: size((x2 - x1) / (y2 - y1)),
@@ -183,7 +190,9 @@ fn the_model_works_at_the_shape_of_the_plate_and_a_circle_stays_round() {
     // The rule of the library, over many shapes: a stretched frame of another size would be another picture.
     for (w, h) in [(16, 9), (9, 16), (3, 2), (1, 1), (37, 10), (10, 41), (239, 100), (5, 4)] {
         let effect = create(&host, GENERATOR, &[("fit", Value::I(2)), ("steps", Value::I(1))]);
-        effect.props.put_all("OfxImageEffectPropProjectSize", [f64::from(w), f64::from(h)].map(Value::D));
+        effect
+            .props
+            .put_all("OfxImageEffectPropProjectSize", [f64::from(w), f64::from(h)].map(Value::D));
         let shape = Shape::new(16, 16);
         let wanted = Wanted {
             size: size(f64::from(w) / f64::from(h)),
@@ -301,12 +310,21 @@ fn a_transition_is_its_clips_at_the_ends_and_the_prompts_between() {
     assert_eq!(identity(0.0), "none", "nothing is connected");
     effect.connect("SourceFrom", [0.0, 0.0, 64.0, 48.0]);
     effect.connect("SourceTo", [0.0, 0.0, 64.0, 48.0]);
-    assert_eq!((identity(0.0), identity(4.0), identity(8.0)), ("SourceFrom".into(), "none".into(), "SourceTo".into()));
+    assert_eq!(
+        (identity(0.0), identity(4.0), identity(8.0)),
+        ("SourceFrom".into(), "none".into(), "SourceTo".into())
+    );
     effect.set("clipsAsKeyframes", Value::I(0));
     assert_eq!((identity(0.0).as_str(), identity(8.0).as_str()), ("none", "none"));
     let shape = Shape::new(64, 48);
     for time in [0.0, 3.0, 8.0] {
-        check(&host, &effect, (&shape, shape.bounds, shape.bounds), (time, &[]), &wanted(time / 8.0));
+        check(
+            &host,
+            &effect,
+            (&shape, shape.bounds, shape.bounds),
+            (time, &[]),
+            &wanted(time / 8.0),
+        );
     }
     host.destroy(effect);
 }
@@ -315,9 +333,13 @@ fn a_transition_is_its_clips_at_the_ends_and_the_prompts_between() {
 fn colour_is_the_hosts_or_the_users() {
     let float = Shape { depth: "OfxBitDepthFloat", ..Shape::new(16, 12) };
     let transfers = [LB_TRANSFER_SRGB, LB_TRANSFER_LINEAR, LB_TRANSFER_ACESCG];
-    for (name, by_host) in
-        [("uk.co.thefoundry.nuke", 2), ("fr.inria.Natron", 2), ("DaVinciResolve", 1), ("MLT", 1), ("", 1)]
-    {
+    for (name, by_host) in [
+        ("uk.co.thefoundry.nuke", 2),
+        ("fr.inria.Natron", 2),
+        ("DaVinciResolve", 1),
+        ("MLT", 1),
+        ("", 1),
+    ] {
         let host = Host::load(bundle(), Quirks { name, ..Quirks::default() });
         let effect = create(&host, GENERATOR, &[]);
         assert_eq!(effect.value("hostColour"), Value::I(by_host), "{name}: shown and saved");
@@ -348,7 +370,10 @@ fn hosts_that_manage_colour_are_answered() {
     let effect = create(&host, FILTER, &[]);
     let ask = |wishes: &[&str]| {
         let (input, out) = (Props::default(), Props::default());
-        input.put_all("OfxImageClipPropPreferredColourspaces", wishes.iter().map(|w| Value::text(w)));
+        input.put_all(
+            "OfxImageClipPropPreferredColourspaces",
+            wishes.iter().map(|w| Value::text(w)),
+        );
         let action = "OfxImageEffectActionGetOutputColourspace";
         assert_eq!(host.act(action, effect.handle(), Some(&input), Some(&out)), OK);
         out.text("OfxImageClipPropColourspace")

@@ -97,10 +97,16 @@ fn optional_suites_functions_and_properties_may_be_missing() {
     ];
     for quirks in [
         Quirks { missing: optional.clone(), ..Quirks::default() },
-        Quirks { missing: vec![("OfxMessageSuite", 2), ("OfxProgressSuite", 2)], ..Quirks::default() },
+        Quirks {
+            missing: vec![("OfxMessageSuite", 2), ("OfxProgressSuite", 2)],
+            ..Quirks::default()
+        },
         Quirks { null_functions: true, ..Quirks::default() },
         Quirks { refused, ..Quirks::default() },
-        Quirks { no_types: vec!["OfxParamTypePage", "OfxParamTypeGroup", "OfxParamTypePushButton"], ..Quirks::default() },
+        Quirks {
+            no_types: vec!["OfxParamTypePage", "OfxParamTypeGroup", "OfxParamTypePushButton"],
+            ..Quirks::default()
+        },
         Quirks { name: "DaVinciResolve", null_functions: true, ..Quirks::default() },
     ] {
         let host = Host::load(bundle(), quirks);
@@ -278,7 +284,10 @@ fn a_model_that_is_not_there_is_named_with_every_place_that_was_tried() {
         effect.message()
     };
     let message = fails("100%/no-such-model");
-    for place in ["Contents/Resources/models/100%/no-such-model", "/usr/share/latentblend/models/100%/no-such-model"] {
+    for place in [
+        "Contents/Resources/models/100%/no-such-model",
+        "/usr/share/latentblend/models/100%/no-such-model",
+    ] {
         assert!(message.contains(place), "{place}: {message}");
     }
     assert_eq!(
@@ -290,7 +299,11 @@ fn a_model_that_is_not_there_is_named_with_every_place_that_was_tried() {
     assert!(fails(env!("CARGO_MANIFEST_DIR")).contains("config.json"), "{}", effect.message());
     // The status line tells it to hosts whose messages can't be trusted.
     assert_eq!(host.edited(&effect, "negative"), OK);
-    assert!(effect.value("status") == Value::text(&effect.message()), "{:?}", effect.value("status"));
+    assert!(
+        effect.value("status") == Value::text(&effect.message()),
+        "{:?}",
+        effect.value("status")
+    );
     // The next render may succeed, and takes the message away. A variable, a file of the folder, white space.
     // CARGO_MANIFEST_DIR is set by cargo for whatever it runs.
     for path in [
@@ -307,9 +320,13 @@ fn a_model_that_is_not_there_is_named_with_every_place_that_was_tried() {
 
 #[test]
 fn an_error_card_is_drawn_only_where_failed_frames_pass_for_good_ones() {
-    for (name, choice, drawn) in
-        [("MLT", 0, true), ("fr.inria.Natron", 0, true), ("other", 0, false), ("other", 1, true), ("MLT", 2, false)]
-    {
+    for (name, choice, drawn) in [
+        ("MLT", 0, true),
+        ("fr.inria.Natron", 0, true),
+        ("other", 0, false),
+        ("other", 1, true),
+        ("MLT", 2, false),
+    ] {
         let host = Host::load(bundle(), Quirks { name, ..Quirks::default() });
         let mut values = values();
         values.push(("errorCard", Value::I(choice)));
@@ -321,8 +338,13 @@ fn an_error_card_is_drawn_only_where_failed_frames_pass_for_good_ones() {
             ("OfxBitDepthHalf", "OfxImageComponentRGBA"),
             ("OfxBitDepthFloat", "OfxImageComponentRGB"),
         ] {
-            let shape =
-                Shape { bounds: [3, 4, 200, 104], depth, components, padding: 8, ..Shape::new(1, 1) };
+            let shape = Shape {
+                bounds: [3, 4, 200, 104],
+                depth,
+                components,
+                padding: 8,
+                ..Shape::new(1, 1)
+            };
             let image = Image::new(&shape);
             let status = render(&host, &effect, &image);
             assert_eq!(status, if drawn { OK } else { FAILED }, "{name} {choice}");

@@ -31,7 +31,11 @@ fn program() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ofx/second_host");
     std::fs::create_dir_all(&folder).unwrap();
     let expat = folder.join("expat.cpp");
-    std::fs::write(&expat, "#include <expat.h>\nint main() { return XML_ExpatVersionInfo().major == 0; }\n").unwrap();
+    std::fs::write(
+        &expat,
+        "#include <expat.h>\nint main() { return XML_ExpatVersionInfo().major == 0; }\n",
+    )
+    .unwrap();
     let (probe, flag) = (folder.join("expat"), "-lexpat");
     let wanted = [expat.as_os_str(), "-o".as_ref(), probe.as_os_str(), flag.as_ref()];
     compile(&wanted).map_err(|_| "expat is not here (Debian: libexpat1-dev)".to_owned())?;
@@ -56,7 +60,13 @@ fn program() -> Result<PathBuf, String> {
         arguments.extend(["-I".as_ref(), include.as_os_str()]);
     }
     arguments.extend(sources.iter().map(|source| source.as_os_str()));
-    arguments.extend(["-o".as_ref(), program.as_os_str(), flag.as_ref(), "-ldl".as_ref(), "-pthread".as_ref()]);
+    arguments.extend([
+        "-o".as_ref(),
+        program.as_os_str(),
+        flag.as_ref(),
+        "-ldl".as_ref(),
+        "-pthread".as_ref(),
+    ]);
     compile(&arguments).unwrap_or_else(|error| panic!("HostSupport does not build: {error}"));
     Ok(program)
 }

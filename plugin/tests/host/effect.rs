@@ -122,7 +122,8 @@ impl Image {
         let row = self.shape.width() * self.shape.pixel_bytes() + self.shape.padding;
         let up = (y - self.shape.bounds[1]) as usize;
         let stored = if self.shape.top_down { self.shape.height() - 1 - up } else { up };
-        let start = 16 + stored * row + (x1 - self.shape.bounds[0]) as usize * self.shape.pixel_bytes();
+        let start =
+            16 + stored * row + (x1 - self.shape.bounds[0]) as usize * self.shape.pixel_bytes();
         let length = (x2 - x1) as usize * self.shape.pixel_bytes();
         self.memory.lock().unwrap()[start..start + length].to_vec()
     }

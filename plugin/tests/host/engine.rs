@@ -66,8 +66,10 @@ impl Engine {
 
     fn good(&self, status: lb_status, error: *mut lb_error) {
         if status != LB_OK {
-            let message: libloading::Symbol<'_, unsafe extern "C" fn(*const lb_error) -> *const c_char> =
-                self.get("lb_error_message");
+            let message: libloading::Symbol<
+                '_,
+                unsafe extern "C" fn(*const lb_error) -> *const c_char,
+            > = self.get("lb_error_message");
             // SAFETY: the error is alive.
             panic!("{:?}", unsafe { CStr::from_ptr(message(error)) });
         }
@@ -136,7 +138,13 @@ impl Engine {
     }
 
     /// The frame in `window` of `bounds` (both upwards), packed, top row first.
-    pub fn frame(&self, wanted: &Wanted, shape: &Shape, bounds: [i32; 4], window: [i32; 4]) -> Vec<u8> {
+    pub fn frame(
+        &self,
+        wanted: &Wanted,
+        shape: &Shape,
+        bounds: [i32; 4],
+        window: [i32; 4],
+    ) -> Vec<u8> {
         let session = self.session(wanted);
         let bytes = self.render(session, wanted, shape, bounds, window);
         self.release(session);

@@ -88,7 +88,8 @@ impl Host {
 
     pub fn try_load(bundle: &Path, quirks: Quirks) -> (Self, c_int) {
         let turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
-        let path = bundle.join("Contents").join(latentblend_ofx::ARCHITECTURE).join("LatentBlend.ofx");
+        let path =
+            bundle.join("Contents").join(latentblend_ofx::ARCHITECTURE).join("LatentBlend.ofx");
         // SAFETY: the shim runs nothing when it is opened.
         let library = unsafe { libloading::Library::new(&path) }.unwrap();
         let props = Props::default();
@@ -186,7 +187,13 @@ impl Host {
     }
 
     /// A render action with its properties, by name.
-    pub fn render(&self, effect: &Effect, time: f64, window: [c_int; 4], more: &[(&str, Value)]) -> c_int {
+    pub fn render(
+        &self,
+        effect: &Effect,
+        time: f64,
+        window: [c_int; 4],
+        more: &[(&str, Value)],
+    ) -> c_int {
         let input = Props::default();
         input.put("OfxPropTime", Value::D(time));
         input.put_all("OfxImageEffectPropRenderWindow", window.map(Value::I));

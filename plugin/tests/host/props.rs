@@ -99,7 +99,11 @@ impl Props {
         let list = values.entry(name.to_owned()).or_default();
         let index = index as usize;
         assert!(index <= list.len(), "{name}[{index}] set before those below it");
-        if index == list.len() { list.push(value) } else { list[index] = value }
+        if index == list.len() {
+            list.push(value)
+        } else {
+            list[index] = value
+        }
         OK
     }
 
@@ -126,7 +130,12 @@ unsafe fn at<'a>(handle: Handle, name: *const c_char) -> (&'a Props, &'a str) {
 
 macro_rules! setter {
     ($name:ident, $type:ty, $value:ident => $to:expr) => {
-        unsafe extern "C" fn $name(h: Handle, name: *const c_char, i: c_int, $value: $type) -> c_int {
+        unsafe extern "C" fn $name(
+            h: Handle,
+            name: *const c_char,
+            i: c_int,
+            $value: $type,
+        ) -> c_int {
             // SAFETY: a plug-in passes what is alive.
             let (props, name) = unsafe { at(h, name) };
             props.set(name, i, $to)
@@ -141,7 +150,12 @@ setter!(set_string, *const c_char, v => Value::S(unsafe { CStr::from_ptr(v) }.to
 
 macro_rules! getter {
     ($name:ident, $type:ty, $props:ident, $pattern:pat => $value:expr) => {
-        unsafe extern "C" fn $name(h: Handle, name: *const c_char, i: c_int, out: *mut $type) -> c_int {
+        unsafe extern "C" fn $name(
+            h: Handle,
+            name: *const c_char,
+            i: c_int,
+            out: *mut $type,
+        ) -> c_int {
             // SAFETY: a plug-in passes what is alive.
             let ($props, name) = unsafe { at(h, name) };
             match $props.get(name, i as usize) {

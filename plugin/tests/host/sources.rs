@@ -19,7 +19,9 @@ pub fn openfx() -> Result<PathBuf, String> {
         let output = command.output().map_err(|error| format!("cargo: {error}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let marker = "openfx-sys-0.1.0";
-        if let (true, Some(at)) = (output.status.success(), text.find(&format!("{marker}/Cargo.toml"))) {
+        if let (true, Some(at)) =
+            (output.status.success(), text.find(&format!("{marker}/Cargo.toml")))
+        {
             let start = text[..at].rfind('"').map_or(0, |quote| quote + 1);
             return Ok(Path::new(&text[start..at + marker.len()]).join("openfx"));
         }

@@ -76,7 +76,12 @@ unsafe extern "C" fn clip_define(h: Raw, name: *const c_char, out: *mut Raw) -> 
     OK
 }
 
-unsafe extern "C" fn clip_get_handle(h: Raw, name: *const c_char, clip: *mut Raw, props: *mut Raw) -> c_int {
+unsafe extern "C" fn clip_get_handle(
+    h: Raw,
+    name: *const c_char,
+    clip: *mut Raw,
+    props: *mut Raw,
+) -> c_int {
     // SAFETY: as above.
     let (effect, name) = unsafe { (effect(h), text(name)) };
     let clips = effect.clips.lock().unwrap();
@@ -95,7 +100,12 @@ unsafe extern "C" fn clip_get_property_set(clip: Raw, out: *mut Raw) -> c_int {
     OK
 }
 
-unsafe extern "C" fn clip_get_image(clip: Raw, _time: f64, _region: *const f64, out: *mut Raw) -> c_int {
+unsafe extern "C" fn clip_get_image(
+    clip: Raw,
+    _time: f64,
+    _region: *const f64,
+    out: *mut Raw,
+) -> c_int {
     // SAFETY: as above.
     let clip = unsafe { &*clip.cast::<Clip>() };
     let image = OURS.with(std::cell::Cell::get).or(*clip.image.lock().unwrap());
@@ -141,7 +151,12 @@ unsafe extern "C" fn abort(h: Raw) -> c_int {
     c_int::from(after >= 0 && asked >= after)
 }
 
-unsafe extern "C" fn param_define(set: Raw, kind: *const c_char, name: *const c_char, out: *mut Raw) -> c_int {
+unsafe extern "C" fn param_define(
+    set: Raw,
+    kind: *const c_char,
+    name: *const c_char,
+    out: *mut Raw,
+) -> c_int {
     // SAFETY: as above.
     let (effect, kind, name) = unsafe { (effect(set), text(kind), text(name)) };
     if effect.no_types.contains(&kind) {
@@ -164,7 +179,12 @@ unsafe extern "C" fn param_define(set: Raw, kind: *const c_char, name: *const c_
     OK
 }
 
-unsafe extern "C" fn param_get_handle(set: Raw, name: *const c_char, param: *mut Raw, props: *mut Raw) -> c_int {
+unsafe extern "C" fn param_get_handle(
+    set: Raw,
+    name: *const c_char,
+    param: *mut Raw,
+    props: *mut Raw,
+) -> c_int {
     // SAFETY: as above.
     let (effect, name) = unsafe { (effect(set), text(name)) };
     let params = effect.params.lock().unwrap();
@@ -225,14 +245,21 @@ unsafe extern "C" fn set_value(param: Raw, whole: usize) -> c_int {
     let param = unsafe { &*param.cast::<Param>() };
     *param.value.lock().unwrap() = match param.kind.as_str() {
         // SAFETY: a string by the plug-in's word.
-        "OfxParamTypeString" => Value::S(unsafe { CStr::from_ptr(whole as *const c_char) }.to_owned()),
+        "OfxParamTypeString" => {
+            Value::S(unsafe { CStr::from_ptr(whole as *const c_char) }.to_owned())
+        }
         "OfxParamTypeDouble" => return FAILED,
         _ => Value::I(whole as c_int),
     };
     OK
 }
 
-unsafe extern "C" fn message(h: Raw, _kind: *const c_char, _id: *const c_char, format: *const c_char) -> c_int {
+unsafe extern "C" fn message(
+    h: Raw,
+    _kind: *const c_char,
+    _id: *const c_char,
+    format: *const c_char,
+) -> c_int {
     // SAFETY: as above.
     let (effect, format) = unsafe { (effect(h), text(format)) };
     // What printf would make of it: no argument is ever passed.
@@ -304,7 +331,8 @@ impl Suites {
         s.effect.clipReleaseImage = as_suite!(clip_release_image(Raw));
         s.effect.clipGetRegionOfDefinition = as_suite!(clip_region(Raw, f64, *mut [f64; 4]));
         s.param.paramDefine = as_suite!(param_define(Raw, *const c_char, *const c_char, *mut Raw));
-        s.param.paramGetHandle = as_suite!(param_get_handle(Raw, *const c_char, *mut Raw, *mut Raw));
+        s.param.paramGetHandle =
+            as_suite!(param_get_handle(Raw, *const c_char, *mut Raw, *mut Raw));
         s.param.paramSetGetPropertySet = as_suite!(param_set_props(Raw, *mut Raw));
         s.param.paramGetValue = as_suite!(get_value(Raw, Raw));
         s.param.paramGetValueAtTime = as_suite!(get_value_at(Raw, f64, Raw));
