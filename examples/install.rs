@@ -190,10 +190,14 @@ impl Place {
     }
 
     /// A link to `file`, which lies beside it.
+    #[cfg(unix)]
     fn link(&mut self, file: &str, path: &Path) -> io::Result<()> {
-        #[cfg(unix)]
-        return self.replace(path, |new| std::os::unix::fs::symlink(file, new));
-        #[cfg(not(unix))]
-        return self.copy(&self.root.join(path).with_file_name(file), path);
+        self.replace(path, |new| std::os::unix::fs::symlink(file, new))
+    }
+
+    /// A copy of `file`, which lies beside it.
+    #[cfg(not(unix))]
+    fn link(&mut self, file: &str, path: &Path) -> io::Result<()> {
+        self.copy(&self.root.join(path).with_file_name(file), path)
     }
 }

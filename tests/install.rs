@@ -7,7 +7,7 @@
 mod native;
 
 use native::install::{Arguments, install};
-use native::{built, compiler, has, installed, root, succeeded};
+use native::{compiler, has, installed, root, succeeded};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -155,7 +155,7 @@ fn cmake_is_told_which_versions_fit() {
     assert!(!wish(format!("{major}.{}", minor + 1)), "a later minor version");
     assert!(!wish(format!("{}.0", major + 1)), "a later major version");
     // While MAJOR is 0, every MINOR may break what was.
-    assert_eq!(wish("0.0.9".into()), false);
+    assert!(!wish("0.0.9".into()), "an earlier minor version");
     let range = |least: &str, most: &str, last: &str| {
         let settings = [
             format!("PACKAGE_FIND_VERSION={least}"),
@@ -239,5 +239,4 @@ fn cargo_c_is_told_of_the_same_files() {
     let mut ours: Vec<_> = ours.map(|path| path.file_name().unwrap().to_owned()).collect();
     ours.sort();
     assert_eq!(named, ours);
-    let _ = built();
 }

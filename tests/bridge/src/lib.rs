@@ -95,7 +95,7 @@ pub mod ffi {
         /// A transition with the preset 'lowest'; sizes of 0 are the model's.
         fn session(
             model: &Model,
-            frames: &[Frame],
+            frames: &[Frame<'_>],
             width: u32,
             height: u32,
         ) -> Result<UniquePtr<Session>>;
