@@ -362,6 +362,25 @@ inline lb_device_info device(std::size_t index) {
     return info;
 }
 
+/// A report for whoever has to say why something does not work here: one JSON object, in which `path` is
+/// the first place where a model is sought; NULL: none is given. Waits for a turn of the device.
+/// Allocates.
+inline std::string doctor(const char *path = nullptr) {
+    std::string text(std::size_t(1) << 16, '\0');
+    for (;;) {
+        std::size_t length = 0;
+        detail::run([&](lb_error **error) {
+            return lb_doctor(path, text.data(), text.size(), &length, error);
+        });
+        if (length < text.size()) {
+            text.resize(length);
+            return text;
+        }
+        // It was cut off, and is another one the next time.
+        text.resize(length + (std::size_t(1) << 12));
+    }
+}
+
 /// How a model is loaded.
 using ModelOptions = detail::Filled<lb_model_options, lb_model_options_init>;
 

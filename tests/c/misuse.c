@@ -353,6 +353,16 @@ static void renders(lb_session *session) {
     }
 }
 
+static void reports(void) {
+    char text[64];
+    size_t length = 77;
+    memset(text, 7, sizeof text);
+    REFUSED(BAD, "UTF-8", lb_doctor(not_utf8, text, sizeof text, &length, &error));
+    REFUSED(BAD, "text is NULL, with a capacity of 64", lb_doctor(NULL, NULL, 64, &length, &error));
+    REFUSED(BAD, "text is NULL", lb_doctor(NULL, NULL, SIZE_MAX, &length, &error));
+    CHECK(length == 77 && text[0] == 7 && text[63] == 7);
+}
+
 int main(int count, char **arguments) {
     lb_model *model = NULL;
     lb_session *session;
@@ -371,6 +381,7 @@ int main(int count, char **arguments) {
         REFUSED(BAD, "device 18446744073709551615", lb_device_get(SIZE_MAX, &info, &error));
     }
     loading(arguments[0]);
+    reports();
 
     GOOD(lb_model_load(model_path, NULL, NULL, &model, &error));
     ignored(model);

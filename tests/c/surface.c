@@ -63,6 +63,19 @@ static void devices(void) {
     }
 }
 
+static void reports(void) {
+    static char text[1 << 16], part[16];
+    size_t length = 0, whole = 0;
+    memset(part, 7, sizeof part);
+    GOOD(lb_doctor(model_path, text, sizeof text, &length, &error));
+    CHECK(length > 100 && length < sizeof text && strlen(text) == length);
+    CHECK(text[0] == '{' && text[length - 1] == '}' && strstr(text, lb_version_string()) != NULL);
+    /* What there is no room for is cut off, and its length told. */
+    GOOD(lb_doctor(model_path, part, sizeof part - 1, &whole, &error));
+    CHECK(whole > 100 && strlen(part) == sizeof part - 2 && part[sizeof part - 1] == 7);
+    GOOD(lb_doctor(model_path, NULL, 0, NULL, &error));
+}
+
 static void cancels(lb_session *session) {
     unsigned char pixels[FRAME];
     const lb_image target = image(pixels);
@@ -141,6 +154,7 @@ int main(int count, char **arguments) {
     GOOD(lb_session_get_info(session, &info, &error));
     CHECK(info.cached_bytes > 0 && info.evaluations == info.frame_steps);
     cancels(session);
+    reports();
 
     /* Several at once, from the bottom up. */
     for (index = 0; index < 2; index++) {

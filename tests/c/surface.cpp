@@ -233,6 +233,7 @@ int main() {
     CHECK(lb::version() == LB_VERSION && lb::abi_version() == LB_ABI_VERSION);
     CHECK(lb::version_string()[0] != 0 && lb::device_count() >= 1);
     CHECK(lb::device(0).name[0] != 0);
+    CHECK(lb::doctor().front() == '{' && lb::doctor("no/such/place").back() == '}');
     const lb::Model model = lb::Model::demo();
     CHECK(model.info().size_multiple == 8);
     const lb::Session session = transition(model);
