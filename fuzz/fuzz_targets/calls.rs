@@ -1,5 +1,6 @@
 //! Random sequences of calls over the C surface.
 #![no_main]
+#![allow(unsafe_code, reason = "C hands over raw pointers")]
 
 #[path = "../harness/calls.rs"]
 mod calls;

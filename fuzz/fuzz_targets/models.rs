@@ -1,5 +1,6 @@
 //! Damaged files of models.
 #![no_main]
+#![allow(unsafe_code, reason = "C hands over raw pointers")]
 
 #[path = "../harness/models.rs"]
 mod models;
