@@ -127,6 +127,7 @@ fn contexts_have_the_clips_that_the_specification_asks_for() {
 fn alone(name: &str) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--ignored", "--nocapture"])
+        .env("LATENTBLEND_DISABLE", if name == "disabled_alone" { "1" } else { "" })
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -162,6 +163,27 @@ fn describing_alone() {
     assert_eq!(host.render(&effect, 0.0, [0, 0, 64, 48], &[]), OK, "{}", effect.message());
     assert!(engine_is_mapped());
     host.destroy(effect);
+}
+
+#[test]
+fn a_project_can_be_opened_without_the_node() {
+    alone("disabled_alone");
+}
+
+#[test]
+#[ignore = "run by a_project_can_be_opened_without_the_node"]
+fn disabled_alone() {
+    let path =
+        bundle().join("Contents").join(latentblend_ofx::ARCHITECTURE).join("LatentBlend.ofx");
+    // SAFETY: the names and types are those of the specification.
+    unsafe {
+        let library = libloading::Library::new(path).unwrap();
+        let count: libloading::Symbol<'_, unsafe extern "C" fn() -> i32> =
+            library.get(b"OfxGetNumberOfPlugins").unwrap();
+        let get: libloading::Symbol<'_, unsafe extern "C" fn(i32) -> *mut u8> =
+            library.get(b"OfxGetPlugin").unwrap();
+        assert_eq!((count(), get(0)), (0, null_mut()));
+    }
 }
 
 #[test]
