@@ -13,8 +13,12 @@ namespace {
 
 std::atomic<const OfxHost *> the_host{nullptr};
 
-// Replaced as a whole, and never freed: MLT asks for Load on one thread while others render.
-std::atomic<const Suites *> the_suites{nullptr};
+// Replaced as a whole, and kept with those before it: MLT asks for Load on one thread while others render.
+struct Fetched {
+    Suites suites;
+    const Fetched *before;
+};
+std::atomic<const Fetched *> the_suites{nullptr};
 
 // Nothing here is destroyed at exit: hosts call in from threads that outlive static destructors.
 std::mutex &keeping() {
@@ -31,8 +35,8 @@ bool same(char a, char b) {
 
 const Suites &suites() {
     static const Suites none;
-    const Suites *known = the_suites;
-    return known ? *known : none;
+    const Fetched *known = the_suites;
+    return known ? known->suites : none;
 }
 
 void set_host(const OfxHost *host) {
@@ -56,7 +60,10 @@ OfxStatus fetch_suites() {
     fetch(found.progress2, kOfxProgressSuite, 2);
     fetch(found.progress1, kOfxProgressSuite, 1);
     fetch(found.timeline, kOfxTimeLineSuite, 1);
-    if (std::memcmp(&found, &suites(), sizeof found) != 0) the_suites = new Suites(found);
+    if (std::memcmp(&found, &suites(), sizeof found) != 0) {
+        std::lock_guard<std::mutex> lock(keeping());
+        the_suites = new Fetched{found, the_suites};
+    }
     return kOfxStatOK;
 }
 
