@@ -15,6 +15,13 @@ const SOURCES: [&str; 13] = [
 ];
 const MORE: [&str; 2] = ["render", "session"];
 
+/// `address,undefined`, say: builds the shim with them, for a test run under their runtime.
+const SANITIZE: &str = "LATENTBLEND_OFX_SANITIZE";
+
+fn sanitizers() -> Option<String> {
+    env::var(SANITIZE).ok().filter(|which| !which.is_empty()).map(|w| format!("-fsanitize={w}"))
+}
+
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
@@ -35,6 +42,10 @@ fn main() {
         .include(root.join("include"))
         .include(root.join("../include"))
         .define("LATENTBLEND_OFX_VERSION", format!("\"{version}\"").as_str());
+    println!("cargo::rerun-if-env-changed={SANITIZE}");
+    if let Some(which) = sanitizers() {
+        build.flag(which).flag("-fno-omit-frame-pointer").debug(true);
+    }
     for name in SOURCES.iter().chain(&MORE) {
         build.file(root.join("src/shim").join(format!("{name}.cpp")));
     }

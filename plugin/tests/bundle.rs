@@ -123,21 +123,27 @@ fn contexts_have_the_clips_that_the_specification_asks_for() {
     }
 }
 
-/// Runs in a process of its own: other tests of this program open the engine.
-#[test]
-fn describing_and_creating_loads_nothing() {
-    let name = "in_a_process_of_its_own";
+/// Runs a test of this program in a process of its own.
+fn alone(name: &str) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--ignored", "--nocapture"])
+        .env("LATENTBLEND_DISABLE", if name == "disabled_alone" { "1" } else { "" })
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{told}");
+}
+
+#[test]
+fn describing_and_creating_loads_nothing() {
+    // Other tests of this program open the engine.
+    alone("describing_alone");
 }
 
 #[test]
 #[ignore = "run by describing_and_creating_loads_nothing"]
-fn in_a_process_of_its_own() {
+fn describing_alone() {
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     for _ in 0..3 {
@@ -151,13 +157,94 @@ fn in_a_process_of_its_own() {
     assert_eq!(threads(), before, "a thread was started");
     // And it is that very engine which a render opens.
     let host = Host::load(bundle(), Quirks::default());
-    let effect =
-        host.create(CONTEXTS[0], &[("modelPath", Value::text(&tiny())), ("steps", Value::I(2))]);
+    let effect = host.create(CONTEXTS[0], &quick());
     let image = Image::new(&Shape::new(64, 48));
     effect.target(&image);
     assert_eq!(host.render(&effect, 0.0, [0, 0, 64, 48], &[]), OK, "{}", effect.message());
     assert!(engine_is_mapped());
     host.destroy(effect);
+}
+
+#[test]
+fn a_project_can_be_opened_without_the_node() {
+    alone("disabled_alone");
+}
+
+#[test]
+#[ignore = "run by a_project_can_be_opened_without_the_node"]
+fn disabled_alone() {
+    let path =
+        bundle().join("Contents").join(latentblend_ofx::ARCHITECTURE).join("LatentBlend.ofx");
+    // SAFETY: the names and types are those of the specification.
+    unsafe {
+        let library = libloading::Library::new(path).unwrap();
+        let count: libloading::Symbol<'_, unsafe extern "C" fn() -> i32> =
+            library.get(b"OfxGetNumberOfPlugins").unwrap();
+        let get: libloading::Symbol<'_, unsafe extern "C" fn(i32) -> *mut u8> =
+            library.get(b"OfxGetPlugin").unwrap();
+        assert_eq!((count(), get(0)), (0, null_mut()));
+    }
+}
+
+#[test]
+fn instances_leave_nothing_behind() {
+    alone("instances_alone");
+}
+
+/// Bytes that are allocated by malloc at present, in whichever library.
+#[cfg(target_env = "gnu")]
+fn allocated() -> usize {
+    #[repr(C)]
+    struct Mallinfo2([usize; 10]);
+    unsafe extern "C" {
+        fn mallinfo2() -> Mallinfo2;
+    }
+    // SAFETY: takes nothing, returns ten numbers; the eighth is what is in use, the fifth what is mapped.
+    let info = unsafe { mallinfo2() };
+    info.0[7] + info.0[4]
+}
+
+#[test]
+#[ignore = "run by instances_leave_nothing_behind"]
+#[cfg(target_env = "gnu")]
+fn instances_alone() {
+    let host = Host::load(bundle(), Quirks::default());
+    let once = |number: usize, renders: bool| {
+        let mut values = quick();
+        if number % 3 == 2 {
+            values[0].1 = Value::text("/not/there");
+        }
+        let effect = host.create(CONTEXTS[number % 3], &values);
+        let image = Image::new(&Shape::new(32, 32));
+        effect.target(&image);
+        if renders {
+            let status = host.render(&effect, 0.0, [0, 0, 32, 32], &[]);
+            assert_eq!(status == OK, number % 3 != 2, "{}", effect.message());
+        }
+        assert_eq!(host.edited(&effect, "negative"), OK);
+        host.destroy(effect);
+    };
+    for (count, renders) in [(1000, false), (120, true)] {
+        (0..30).for_each(|number| once(number, renders));
+        let before = allocated();
+        (0..count).for_each(|number| once(number, renders));
+        let grown = allocated().saturating_sub(before);
+        println!("{count} instances, rendering {renders}: {grown} bytes more");
+        // What allocators and caches hold on to does not grow with the number; an instance has 2 kB.
+        assert!(grown < 32 << 10, "{count} instances left {grown} bytes");
+    }
+}
+
+#[test]
+#[ignore = "run by instances_leave_nothing_behind"]
+#[cfg(not(target_env = "gnu"))]
+fn instances_alone() {
+    println!("skipped: only glibc says how much is allocated");
+}
+
+/// A picture in milliseconds.
+fn quick() -> [(&'static str, Value); 2] {
+    [("modelPath", Value::text(&tiny())), ("steps", Value::I(2))]
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The declarations in `include/openfx` are those of the specification, as two others have read it: the crate
 //! `openfx` (bindings of 1.5.1), and the C headers within the package `openfx-sys` (a snapshot before 1.5).
 #![allow(missing_docs, reason = "a test's own")]
+#![allow(clippy::type_complexity, reason = "lists that are used once")]
 
 #[path = "host/sources.rs"]
 mod sources;

@@ -13,8 +13,12 @@ namespace {
 
 std::atomic<const OfxHost *> the_host{nullptr};
 
-// Suites never change while a host lives; they are written before any instance exists.
-Suites the_suites;
+// Replaced as a whole, and kept with those before it: MLT asks for Load on one thread while others render.
+struct Fetched {
+    Suites suites;
+    const Fetched *before;
+};
+std::atomic<const Fetched *> the_suites{nullptr};
 
 // Nothing here is destroyed at exit: hosts call in from threads that outlive static destructors.
 std::mutex &keeping() {
@@ -29,7 +33,11 @@ bool same(char a, char b) {
 
 }  // namespace
 
-const Suites &suites() { return the_suites; }
+const Suites &suites() {
+    static const Suites none;
+    const Fetched *known = the_suites;
+    return known ? known->suites : none;
+}
 
 void set_host(const OfxHost *host) {
     if (host) the_host = host;
@@ -52,7 +60,10 @@ OfxStatus fetch_suites() {
     fetch(found.progress2, kOfxProgressSuite, 2);
     fetch(found.progress1, kOfxProgressSuite, 1);
     fetch(found.timeline, kOfxTimeLineSuite, 1);
-    the_suites = found;
+    if (std::memcmp(&found, &suites(), sizeof found) != 0) {
+        std::lock_guard<std::mutex> lock(keeping());
+        the_suites = new Fetched{found, the_suites};
+    }
     return kOfxStatOK;
 }
 
@@ -79,27 +90,27 @@ const char *keep(const std::string &text) {
 }
 
 bool Props::set(const char *name, const char *value, int index) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     return handle_ && p && p->propSetString && p->propSetString(handle_, name, index, value) == kOfxStatOK;
 }
 
 bool Props::set(const char *name, int value, int index) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     return handle_ && p && p->propSetInt && p->propSetInt(handle_, name, index, value) == kOfxStatOK;
 }
 
 bool Props::set(const char *name, double value, int index) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     return handle_ && p && p->propSetDouble && p->propSetDouble(handle_, name, index, value) == kOfxStatOK;
 }
 
 bool Props::set(const char *name, void *value, int index) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     return handle_ && p && p->propSetPointer && p->propSetPointer(handle_, name, index, value) == kOfxStatOK;
 }
 
 std::string Props::text(const char *name, const char *missing, int index) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     char *value = nullptr;
     if (handle_ && p && p->propGetString && p->propGetString(handle_, name, index, &value) == kOfxStatOK && value)
         return value;
@@ -107,21 +118,21 @@ std::string Props::text(const char *name, const char *missing, int index) const 
 }
 
 int Props::number(const char *name, int missing, int index) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     int value = missing;
     if (handle_ && p && p->propGetInt && p->propGetInt(handle_, name, index, &value) == kOfxStatOK) return value;
     return missing;
 }
 
 double Props::real(const char *name, double missing, int index) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     double value = missing;
     if (handle_ && p && p->propGetDouble && p->propGetDouble(handle_, name, index, &value) == kOfxStatOK) return value;
     return missing;
 }
 
 void *Props::pointer(const char *name) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     void *value = nullptr;
     if (handle_ && p && p->propGetPointer && p->propGetPointer(handle_, name, 0, &value) == kOfxStatOK) return value;
     return nullptr;
@@ -129,7 +140,7 @@ void *Props::pointer(const char *name) const {
 
 // One by one, since hosts are known that lack the functions for several.
 bool Props::numbers(const char *name, int count, int *values) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     int read[4] = {0, 0, 0, 0};
     if (!handle_ || !p || !p->propGetInt || count > 4) return false;
     for (int i = 0; i < count; ++i)
@@ -139,7 +150,7 @@ bool Props::numbers(const char *name, int count, int *values) const {
 }
 
 bool Props::reals(const char *name, int count, double *values) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     double read[4] = {0, 0, 0, 0};
     if (!handle_ || !p || !p->propGetDouble || count > 4) return false;
     for (int i = 0; i < count; ++i)
@@ -149,7 +160,7 @@ bool Props::reals(const char *name, int count, double *values) const {
 }
 
 int Props::count(const char *name) const {
-    auto *p = the_suites.property;
+    auto *p = suites().property;
     int value = 0;
     if (handle_ && p && p->propGetDimension && p->propGetDimension(handle_, name, &value) == kOfxStatOK) return value;
     return 0;
@@ -163,7 +174,7 @@ bool Props::flag(const char *name) const {
 
 Props effect_props(OfxImageEffectHandle effect) {
     OfxPropertySetHandle handle = nullptr;
-    auto *e = the_suites.effect;
+    auto *e = suites().effect;
     if (effect && e && e->getPropertySet && e->getPropertySet(effect, &handle) != kOfxStatOK) handle = nullptr;
     return Props(handle);
 }

@@ -2,7 +2,8 @@
 //! declarations of the crate `openfx`. It drives the *built bundle*, and can misbehave as hosts do.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unsafe_code, reason = "a host is called through pointers")]
-#![allow(missing_docs, reason = "a test's own")]
+#![allow(missing_docs, unreachable_pub, reason = "a test's own")]
+#![allow(clippy::vec_box, reason = "a handle is an address, which must stay")]
 
 pub mod bundle;
 pub mod effect;

@@ -1,5 +1,7 @@
 //! Where cargo keeps the sources of openfx-sys, which carry the C headers and HostSupport.
 
+#![allow(unreachable_pub, reason = "a test's own")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

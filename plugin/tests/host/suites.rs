@@ -4,6 +4,12 @@
 //! number: stable Rust has no others, and on the systems tested (System V x86-64, AArch64 Linux) integers, pointers
 //! and doubles arrive in the same registers.
 
+#![allow(
+    clippy::missing_transmute_annotations,
+    clippy::useless_transmute,
+    reason = "the fields' types say them, and some are those of the functions"
+)]
+
 use super::effect::{Clip, Effect, Image, Param};
 use super::props::{self, Props, Value};
 use super::{BAD_HANDLE, FAILED, OK, REPLY_NO, UNKNOWN};
