@@ -17,8 +17,8 @@ fn path() -> &'static CString {
     PATH.get_or_init(|| {
         let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let roots = [here.clone(), here.join("..")];
-        let tiny = roots.iter().map(|root| root.join("tests/golden/tiny/base"));
-        let tiny = tiny.filter(|path| path.is_dir()).next().expect("tests/golden/tiny/base");
+        let mut tiny = roots.iter().map(|root| root.join("tests/golden/tiny/base"));
+        let tiny = tiny.find(|path| path.is_dir()).expect("tests/golden/tiny/base");
         CString::new(tiny.to_str().expect("a path in UTF-8")).expect("no NUL")
     })
 }

@@ -8,7 +8,7 @@
 
 use latentblend::{
     Batch, BlendOptions, Branch, Branching, Call, Context, Error, ErrorKind, Frame, Keyframe,
-    Latent, Model, Schedule, Session, Step,
+    Latent, Model, Sampler, Schedule, Session, Step,
 };
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use std::collections::BTreeMap;
@@ -52,16 +52,20 @@ fn predict(model: &Model, view: &TensorView<'_>, context: Context) -> Outcome<La
         positive: Arc::clone(&context),
         negative: context,
         guidance: 1.0,
+        history: None,
+        feed: None,
         extra: if channels > 4 { Some(Arc::new(latent(view, 4..channels)?)) } else { None },
     };
     let step = Step { timestep: 481, alpha: 0.25, alpha_next: 0.0 };
     let prediction_type = model.info().prediction_type();
-    let schedule = Arc::new(Schedule { steps: vec![step], prediction_type });
-    let batch = Batch { branches: vec![branch], schedule, steps: 0..1 };
+    let schedule =
+        Arc::new(Schedule { steps: vec![step], prediction_type, sampler: Sampler::Ddim });
+    let batch = Batch { branches: vec![branch], schedule, steps: 0..1, keep: 0 };
     let mut run = Arc::clone(model.engine()).denoise(batch)?;
     loop {
-        if let Some(latents) = run.advance()? {
-            return Ok(latents.into_iter().next().ok_or("no latent came back")?);
+        if let Some(trails) = run.advance()? {
+            let trail = trails.into_iter().next().ok_or("no latent came back")?;
+            return Ok(trail.last().latent.clone());
         }
     }
 }
