@@ -66,11 +66,12 @@ mod net;
 mod progress;
 
 pub use blend::{
-    BlendOptions, Branching, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look, Parents, Plan,
-    Preset, Session, mix_contexts, parents, slerp, spacing,
+    Adapt, BlendOptions, Branching, Curve, Distance, Easing, EmbeddingMix, Even, GuidanceDamping,
+    Interpolation, Keyframe, Level, Look, Origin, Pace, Parents, Plan, Preset, RestoreOptions,
+    SESSION_FORMAT, Segment, Session, Timeline, Timing, mix_contexts, parents, slerp, spacing,
 };
 pub use diffusion::{
-    Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,
+    Batch, Branch, Context, Denoising, Engine, GuidanceSteps, Latent, Model, ModelInfo, NoiseKind, Posterior,
     Schedule, SchedulePolicy, Step, StepWeights, convert, cpu_normals, cuda_normals, ddim, noise,
 };
 pub use error::{Error, ErrorKind, Result};
@@ -81,6 +82,7 @@ pub use model::{
     DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,
     PromptRules, Spacing,
 };
+pub use net::Lpips;
 pub use progress::{Call, Cancel, Progress, Stage};
 
 #[cfg(test)]

@@ -117,7 +117,12 @@ fn a_frame_is_the_same_whatever_the_number_of_threads() {
             extra: None,
         };
         let schedule = Arc::new(model.schedule(3, SchedulePolicy::Model).unwrap());
-        let batch = Batch { branches: vec![branch; 2], schedule, steps: 0..3 };
+        let batch = Batch {
+            branches: vec![branch; 2],
+            schedule,
+            steps: 0..3,
+            guidance: Arc::default(),
+        };
         let mut run = Arc::clone(engine).denoise(batch).unwrap();
         let denoised = loop {
             if let Some(latents) = run.advance().unwrap() {
@@ -164,7 +169,12 @@ fn alone(model: &Model, keyframe: &Keyframe, options: &BlendOptions) -> Frame {
         extra: None,
     };
     let steps = 0..schedule.steps.len();
-    let batch = Batch { branches: vec![branch], schedule: Arc::new(schedule), steps };
+    let batch = Batch {
+        branches: vec![branch],
+        schedule: Arc::new(schedule),
+        steps,
+        guidance: Arc::default(),
+    };
     let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
     let latents = loop {
         if let Some(latents) = run.advance().unwrap() {

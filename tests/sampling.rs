@@ -74,6 +74,7 @@ fn trajectory(model: &Model, mut branch: Branch, schedule: Schedule) -> Vec<Late
                 branches: vec![branch.clone()],
                 schedule: Arc::clone(&schedule),
                 steps: step..step + 1,
+                guidance: Arc::default(),
             };
             let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
             branch.latent = run.advance().unwrap().unwrap().remove(0);

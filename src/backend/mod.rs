@@ -17,9 +17,11 @@
 
 mod host;
 mod matrix;
+mod numerics;
 mod reference;
 
 pub use host::HostTensor;
+pub use numerics::Numerics;
 pub use reference::Reference;
 
 use crate::error::Result;
@@ -126,6 +128,11 @@ pub trait Backend: Send + Sync + 'static {
     type Linear: Send + Sync + 'static;
     /// Scale and shift of a normalisation.
     type Norm: Send + Sync + 'static;
+
+    /// What decides the last bits of its results.
+    fn numerics(&self) -> Numerics {
+        Numerics::unknown()
+    }
 
     // ---- packing, at load ----
 

@@ -2,15 +2,32 @@
 //!
 //! Knows networks only as an [`Engine`](crate::diffusion::Engine) that denoises batches.
 
+mod adapt;
 mod cache;
+mod curve;
+mod distance;
+mod easing;
+mod even;
+mod extend;
 mod mix;
 mod options;
 mod plan;
+mod record;
 mod session;
+mod store;
+mod timeline;
 mod timing;
 mod tree;
 
+pub use adapt::Adapt;
+pub use curve::{Curve, Interpolation};
+pub use distance::Distance;
+pub use easing::Easing;
+pub use even::Even;
+pub use extend::Origin;
 pub use mix::{EmbeddingMix, mix_contexts, slerp};
 pub use options::{BlendOptions, Keyframe};
 pub use plan::{Branching, GuidanceDamping, Level, Look, Parents, Plan, Preset, parents, spacing};
 pub use session::Session;
+pub use store::{RestoreOptions, SESSION_FORMAT};
+pub use timeline::{Pace, Segment, Timeline, Timing};

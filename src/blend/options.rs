@@ -1,9 +1,11 @@
 //! In: a caller's wishes. Out: [`Recipe`], the same wishes checked and turned into numbers: the plan,
 //! the schedule and the size of the latents.
 
+use super::curve::Curve;
+use super::extend::Origin;
 use super::mix::EmbeddingMix;
 use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
-use crate::diffusion::{Latent, ModelInfo, NoiseKind, Schedule, SchedulePolicy};
+use crate::diffusion::{GuidanceSteps, Latent, ModelInfo, NoiseKind, Schedule, SchedulePolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PromptRules;
 use std::sync::Arc;
@@ -19,6 +21,9 @@ pub struct Keyframe {
     pub seed: u64,
     /// The start latent itself, in place of the seed's noise.
     pub start: Option<Arc<Latent>>,
+    /// Where it goes on from: a frame of another session ([`Session::extend`](super::Session::extend)), in
+    /// place of prompts, seed and start, which are then only what a caller may show.
+    pub origin: Option<Arc<Origin>>,
 }
 
 impl Keyframe {
@@ -62,6 +67,20 @@ pub struct BlendOptions {
     pub guidance: f64,
     /// What of the guidance is left in the middle, above 0 to 1.
     pub guidance_mid_damper: f64,
+    /// The guidance scale by t, through the whole transition, in place of `guidance` and its damper: values
+    /// of 0 to 100, of which those up to 1 turn guidance off.
+    pub guidance_over_t: Option<Curve>,
+    /// What of the guidance scale g is left along a run: x is 0 at its first step and 1 at its last, and the
+    /// scale there is 1 + (g - 1) y, for y of 0 to 100. At 0 the negative prompt is not evaluated.
+    pub guidance_over_steps: Option<Curve>,
+    /// Steps that are guided, from the first on; behind them guidance is off, and each step costs half.
+    /// `None`: all.
+    pub guided_steps: Option<usize>,
+    /// How far guided predictions are brought back to the deviation of unguided ones, 0 (not at all) to 1
+    /// ([`GuidanceSteps::rescale`]). For models that predict the velocity; 0.7 is the usual value.
+    pub guidance_rescale: f64,
+    /// Whether the last keyframe leads back to the first; t then runs to their number.
+    pub looped: bool,
     /// Whose random numbers the seeds stand for.
     pub noise: NoiseKind,
     /// Which version's choices are taken.
@@ -83,6 +102,11 @@ impl Default for BlendOptions {
             mid_compression: 2.0,
             guidance: 4.0,
             guidance_mid_damper: 0.5,
+            guidance_over_t: None,
+            guidance_over_steps: None,
+            guided_steps: None,
+            guidance_rescale: 0.0,
+            looped: false,
             noise: NoiseKind::Cuda,
             look: Look::Current,
             cache_bytes: 256 << 20,
@@ -96,10 +120,16 @@ pub(crate) struct Recipe {
     /// (channels, height, width) of a latent.
     pub(crate) shape: [usize; 3],
     pub(crate) plan: Plan,
+    /// The trees of the segments, where each has branches of its own; else all have `plan`.
+    pub(crate) plans: Option<Arc<Vec<Plan>>>,
+    /// Whether the last keyframe leads back to the first.
+    pub(crate) looped: bool,
     pub(crate) schedule: Arc<Schedule>,
     pub(crate) guidance: f64,
     pub(crate) damper: f64,
     pub(crate) damping: GuidanceDamping,
+    pub(crate) guidance_over_t: Option<Curve>,
+    pub(crate) guidance_steps: Arc<GuidanceSteps>,
     pub(crate) embedding_mix: EmbeddingMix,
     pub(crate) prompt_rules: PromptRules,
     pub(crate) noise: NoiseKind,
@@ -143,12 +173,20 @@ impl Recipe {
         let size = options.size.unwrap_or(model.native_size);
         // No guidance is a scale of exactly 1; damping must not take that for a strength.
         let unguided = options.guidance == 1.0 || options.guidance <= 1.0 && !compat;
+        let guidance_steps = guidance_steps(options, schedule.steps.len())?;
+        if let Some(curve) = &options.guidance_over_t {
+            curve.range().into_iter().try_for_each(|y| within("guidance scale", y, 0.0, 100.0))?;
+        }
         Ok(Recipe {
             shape: latent_shape(size, model)?,
             plan,
+            plans: None,
+            looped: options.looped,
             schedule: Arc::new(schedule),
             guidance: if unguided { 1.0 } else { options.guidance },
             damper: if unguided { 1.0 } else { options.guidance_mid_damper },
+            guidance_over_t: options.guidance_over_t.clone(),
+            guidance_steps: Arc::new(guidance_steps),
             damping: if compat { GuidanceDamping::Compat2022 } else { GuidanceDamping::TowardsOne },
             embedding_mix: if compat { EmbeddingMix::Linear } else { EmbeddingMix::NormPreserving },
             prompt_rules: if compat { PromptRules::OpenClip } else { PromptRules::Transformers },
@@ -157,14 +195,54 @@ impl Recipe {
         })
     }
 
-    /// The guidance scale at `fraction`.
-    pub(crate) fn guidance_at(&self, fraction: f64) -> f64 {
-        self.damping.at(self.guidance, self.damper, fraction)
+    /// The tree of a segment.
+    pub(crate) fn plan_of(&self, segment: usize) -> &Plan {
+        match &self.plans {
+            Some(plans) => plans.get(segment).unwrap_or(&self.plan),
+            None => &self.plan,
+        }
+    }
+
+    /// The guidance scale at `t`, `fraction` of the way through its segment, before its course over steps.
+    /// `own` are the scales that the segment's keyframes bring along; they fade into the recipe's.
+    pub(crate) fn guidance_at(&self, t: f64, fraction: f64, own: [Option<f64>; 2]) -> f64 {
+        let usual = match &self.guidance_over_t {
+            Some(curve) => curve.at(t),
+            None => self.guidance,
+        };
+        let scale = match own {
+            [None, None] => usual,
+            [from, to] => {
+                let [from, to] = [from, to].map(|own| own.unwrap_or(usual));
+                (1.0 - fraction) * from + fraction * to
+            }
+        };
+        match &self.guidance_over_t {
+            // No guidance is a scale of exactly 1.
+            Some(_) => if scale > 1.0 { scale } else { 1.0 },
+            None => self.damping.at(scale, self.damper, fraction),
+        }
     }
 }
 
+/// The course of guidance along the steps of a run.
+fn guidance_steps(options: &BlendOptions, steps: usize) -> Result<GuidanceSteps> {
+    let share = |step: usize| step as f64 / (steps.max(2) - 1) as f64;
+    let mut factors: Vec<f64> = match &options.guidance_over_steps {
+        Some(curve) => (0..steps).map(|step| curve.at(share(step))).collect(),
+        None => Vec::new(),
+    };
+    if let Some(guided) = options.guided_steps {
+        factors.resize(steps, 1.0);
+        factors.iter_mut().skip(guided).for_each(|factor| *factor = 0.0);
+    }
+    let course = GuidanceSteps { factors, rescale: options.guidance_rescale };
+    course.check()?;
+    Ok(course)
+}
+
 /// The latent of a picture of `size` pixels.
-fn latent_shape([width, height]: [usize; 2], model: &ModelInfo) -> Result<[usize; 3]> {
+pub(super) fn latent_shape([width, height]: [usize; 2], model: &ModelInfo) -> Result<[usize; 3]> {
     /// Beyond this no machine holds the activations; a typing error does not reach an allocation.
     const MOST: usize = 16_384;
     for (name, length) in [("width", width), ("height", height)] {

@@ -8,6 +8,7 @@
 
 use super::cache::{BATCH, Cache};
 use super::mix::{mix_contexts, slerp};
+use super::extend::Origin;
 use super::options::{Keyframe, Recipe};
 use super::plan::parents;
 use super::timing::Place;
@@ -103,40 +104,70 @@ impl Tree {
     }
 
     /// The fractions of a level's branches within one segment.
-    fn fractions(&self, level: usize) -> &[f64] {
+    fn fractions(&self, level: usize, segment: usize) -> &[f64] {
         const ENDS: [f64; 2] = [0.0, 1.0];
         match level.checked_sub(1) {
             None => &ENDS,
-            Some(index) => &self.recipe.plan.levels()[index].fractions,
+            Some(index) => &self.recipe.plan_of(segment).levels()[index].fractions,
         }
     }
 
+    /// Branches of a level from one keyframe to the next; the same in every segment.
+    fn per_segment(&self, level: usize) -> usize {
+        self.fractions(level, 0).len() - 1
+    }
+
+    /// Segments: one less than keyframes, or as many where the last leads back to the first.
+    pub(crate) fn segments(&self) -> usize {
+        self.keyframes.len() - usize::from(!self.recipe.looped)
+    }
+
+    /// The branch `index` of a level; a loop's last one is its first.
+    fn node(&self, level: usize, index: usize) -> Node {
+        let looped = self.recipe.looped && index == self.segments() * self.per_segment(level);
+        Node { level, index: if looped { 0 } else { index as u64 } }
+    }
+
     /// The branches of a level in one segment, both its ends included.
-    fn nodes(&self, level: usize, segment: usize) -> impl Iterator<Item = Node> + use<> {
-        let count = self.fractions(level).len() - 1;
-        let last = if self.keyframes.len() > 1 { count } else { 0 };
+    fn nodes(&self, level: usize, segment: usize) -> impl Iterator<Item = Node> + '_ {
+        let count = self.per_segment(level);
+        let last = if self.segments() > 0 { count } else { 0 };
         let first = segment * count;
-        (first..=first + last).map(move |index| Node { level, index: index as u64 })
+        (first..=first + last).map(move |index| self.node(level, index))
+    }
+
+    /// The latent at the end of a branch that a keyframe brings along.
+    fn given(&self, node: Node) -> Option<&Arc<Latent>> {
+        let count = self.per_segment(node.level) as u64;
+        if node.level >= self.leaf_level() || !node.index.is_multiple_of(count) {
+            return None;
+        }
+        let origin = self.keyframes.get((node.index / count) as usize)?.origin.as_ref()?;
+        origin.latents().get(node.level)
+    }
+
+    /// Which of `nodes` have to be made.
+    fn missing(&self, nodes: impl Iterator<Item = Node>) -> Vec<Node> {
+        self.cache.missing(nodes.filter(|node| self.given(*node).is_none()))
     }
 
     /// Whether a level of a segment is all there, or there is no such segment.
     fn complete(&self, level: usize, segment: Option<usize>) -> bool {
         match segment.filter(|&segment| segment <= self.last_segment()) {
-            Some(segment) => self.cache.missing(self.nodes(level, segment)).is_empty(),
+            Some(segment) => self.missing(self.nodes(level, segment)).is_empty(),
             None => true,
         }
     }
 
     fn last_segment(&self) -> usize {
-        self.keyframes.len().saturating_sub(2)
+        self.segments().saturating_sub(1)
     }
 
     /// Where a branch lies.
     fn place_of(&self, node: Node) -> Place {
-        let fractions = self.fractions(node.level);
-        let per_segment = fractions.len() as u64 - 1;
-        let segments = self.keyframes.len() as u64 - 1;
-        let segment = (node.index / per_segment).min(segments.saturating_sub(1));
+        let per_segment = self.per_segment(node.level) as u64;
+        let segment = (node.index / per_segment).min(self.last_segment() as u64);
+        let fractions = self.fractions(node.level, segment as usize);
         let fraction = fractions[(node.index - segment * per_segment) as usize];
         Place { segment: segment as usize, fraction }
     }
@@ -144,16 +175,17 @@ impl Tree {
     /// The frame's branch at `place`.
     pub(crate) fn leaf(&self, place: Place) -> Node {
         let t = place.segment as f64 + place.fraction;
+        let t = if self.recipe.looped && t == self.segments() as f64 { 0.0 } else { t };
         Node { level: self.leaf_level(), index: (t * 16_777_216.0).round_ties_even() as u64 }
     }
 
     /// The branches of level `level - 1` between which a branch of `level` at `place` starts, and the
     /// share of the second.
     fn start_of(&self, level: usize, place: Place) -> ([Node; 2], f64) {
-        let fractions = self.fractions(level - 1);
+        let fractions = self.fractions(level - 1, place.segment);
         let parents = parents(fractions, place.fraction);
         let base = place.segment * (fractions.len() - 1);
-        let node = |index: usize| Node { level: level - 1, index: (base + index) as u64 };
+        let node = |index: usize| self.node(level - 1, base + index);
         ([node(parents.left), node(parents.right)], parents.mix)
     }
 
@@ -162,7 +194,7 @@ impl Tree {
     pub(crate) fn evaluations(&self, wanted: &[(Node, Place)]) -> usize {
         let mut total = 0;
         let places: HashMap<Node, Place> = wanted.iter().copied().collect();
-        let missing = self.cache.missing(wanted.iter().map(|(node, _)| *node));
+        let missing = self.missing(wanted.iter().map(|(node, _)| *node));
         let mut nodes: BTreeMap<Node, Place> =
             missing.into_iter().map(|node| (node, places[&node])).collect();
         while let Some((&Node { level, .. }, _)) = nodes.first_key_value() {
@@ -172,7 +204,7 @@ impl Tree {
             let steps = self.recipe.plan.levels()[level - 1].steps.len();
             total += self.evaluations_of(nodes.len(), steps);
             let above = nodes.values().flat_map(|&place| self.start_of(level, place).0);
-            let above = self.cache.missing(above);
+            let above = self.missing(above);
             nodes = above.into_iter().map(|node| (node, self.place_of(node))).collect();
         }
         total
@@ -218,15 +250,19 @@ impl Tree {
         if !self.complete(level, Some(segment)) {
             return;
         }
-        let left = self.complete(level, segment.checked_sub(1));
-        let right = self.complete(level, Some(segment + 1));
+        // The neighbours; those of a loop's ends are each other's.
+        let (end, looped) = (self.last_segment(), self.recipe.looped);
+        let before = segment.checked_sub(1).or(looped.then_some(end));
+        let behind = if segment == end && looped { 0 } else { segment + 1 };
+        let left = self.complete(level, before);
+        let right = self.complete(level, Some(behind));
         self.cache.retain(|node| {
-            let count =
-                if node.level < level { self.fractions(node.level).len() as u64 - 1 } else { 0 };
+            let count = if node.level < level { self.per_segment(node.level) as u64 } else { 0 };
             let (first, last) = (segment as u64 * count, (segment as u64 + 1) * count);
+            let shared = if segment == end && looped { 0 } else { last };
             let inside = first < node.index && node.index < last
                 || node.index == first && left
-                || node.index == last && right;
+                || node.index == shared && right;
             node.level >= level || !inside
         });
     }
@@ -238,14 +274,18 @@ impl Tree {
         priority: Priority,
         meter: &mut Meter<'_, '_>,
     ) -> Result<HashMap<Node, Arc<Latent>>> {
-        if nodes.is_empty() || nodes[0].level == 0 {
-            return nodes
-                .iter()
-                .map(|&node| Ok((node, Arc::new(self.start_noise(node)?))))
-                .collect();
+        let given = |&node: &Node| self.given(node).map(|latent| (node, Arc::clone(latent)));
+        let mut latents: HashMap<Node, Arc<Latent>> = nodes.iter().filter_map(given).collect();
+        let rest = nodes.iter().filter(|node| !latents.contains_key(node));
+        let rest: Vec<Node> = rest.copied().collect();
+        if rest.first().is_none_or(|node| node.level == 0) {
+            for node in rest {
+                latents.insert(node, Arc::new(self.start_noise(node)?));
+            }
+            return Ok(latents);
         }
-        let placed: Vec<_> = nodes.iter().map(|&node| (node, self.place_of(node))).collect();
-        let latents = self.finish(&placed, priority, meter)?;
+        let placed: Vec<_> = rest.iter().map(|&node| (node, self.place_of(node))).collect();
+        latents.extend(self.finish(&placed, priority, meter)?);
         let mut segments: Vec<usize> = placed.iter().map(|(_, place)| place.segment).collect();
         segments.dedup();
         for segment in segments {
@@ -311,7 +351,7 @@ impl Tree {
                 latent: slerp(&ends[&left], &ends[&right], mix)?,
                 positive,
                 negative,
-                guidance: self.recipe.guidance_at(place.fraction),
+                guidance: self.guidance_at(*place),
                 extra: extra.clone(),
             });
         }
@@ -320,6 +360,7 @@ impl Tree {
             branches,
             schedule: Arc::clone(&self.recipe.schedule),
             steps: self.recipe.plan.levels()[level - 1].steps.clone(),
+            guidance: Arc::clone(&self.recipe.guidance_steps),
         };
         let mut evaluations = 0;
         let latents = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
@@ -333,7 +374,7 @@ impl Tree {
     /// The keyframes that a place lies between, or is.
     fn ends_of(&self, place: Place) -> [&Keyframe; 2] {
         let from = &self.keyframes[place.segment];
-        let to = self.keyframes.get(place.segment + 1).unwrap_or(from);
+        let to = &self.keyframes[(place.segment + 1) % self.keyframes.len()];
         match place.fraction {
             0.0 => [from, from],
             1.0 => [to, to],
@@ -344,16 +385,62 @@ impl Tree {
     /// The conditioning of a branch. Prompts' own is shared, so that it is projected once per batch.
     fn mixed(&self, contexts: &Contexts, place: Place) -> Result<(Arc<Context>, Arc<Context>)> {
         let [from, to] = self.ends_of(place);
-        let mix = |from: &str, to: &str| {
-            let (p, q) = (&contexts[from], &contexts[to]);
-            match from == to {
-                true => Ok(Arc::clone(p)),
-                false => {
-                    mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new)
-                }
-            }
+        let mix = |[p, q]: [&Arc<Context>; 2]| match Arc::ptr_eq(p, q) {
+            true => Ok(Arc::clone(p)),
+            false => mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new),
         };
-        Ok((mix(&from.prompt, &to.prompt)?, mix(&from.negative_prompt, &to.negative_prompt)?))
+        let told = [from, to].map(|keyframe| match &keyframe.origin {
+            Some(origin) => origin.contexts(),
+            None => [&contexts[&keyframe.prompt], &contexts[&keyframe.negative_prompt]],
+        });
+        Ok((mix(told.map(|pair| pair[0]))?, mix(told.map(|pair| pair[1]))?))
+    }
+
+    /// The guidance scale at a place, before its course over steps. A keyframe that comes from another
+    /// session brings the scale that it had there.
+    fn guidance_at(&self, place: Place) -> f64 {
+        let own = self.ends_of(place).map(|k| k.origin.as_ref().map(|origin| origin.guidance()));
+        let t = place.segment as f64 + place.fraction;
+        let t = if self.recipe.looped && t == self.segments() as f64 { 0.0 } else { t };
+        self.recipe.guidance_at(t, place.fraction, own)
+    }
+
+    /// What the frame at `place` leaves to a session that goes on from it.
+    pub(crate) fn origin(&self, place: Place, call: &Call<'_>) -> Result<Origin> {
+        let leaf = (self.leaf(place), place);
+        let levels = self.leaf_level();
+        let mut latents = Vec::with_capacity(levels);
+        let mut meter = self.meter(call, &[leaf], 0);
+        // From the noise on, so that nothing is let go of before it was used.
+        for level in 1..=levels {
+            let ([left, right], mix) = self.start_of(level, place);
+            let ends = self.ends(&[left, right], Priority::Urgent, &mut meter)?;
+            latents.push(Arc::new(slerp(&ends[&left], &ends[&right], mix)?));
+        }
+        let contexts = self.contexts(&[leaf], Priority::Urgent, call)?;
+        let (positive, negative) = self.mixed(&contexts, place)?;
+        let starts = self.recipe.plan.levels().iter().map(|level| level.steps.start).collect();
+        Ok(Origin::new(latents, starts, [positive, negative], self.guidance_at(place)))
+    }
+
+    /// The branches that are kept at present, but for finished frames.
+    pub(crate) fn kept_branches(&self) -> Vec<(Node, Arc<Latent>)> {
+        self.cache.inner()
+    }
+
+    /// Whether it is a branch of this tree that others start from.
+    pub(crate) fn is_inner(&self, node: Node) -> bool {
+        if !(1..self.leaf_level()).contains(&node.level) {
+            return false;
+        }
+        let count = self.segments().max(1) * self.per_segment(node.level);
+        node.index < count as u64 + u64::from(!self.recipe.looped)
+    }
+
+    /// The memory that conditioning takes.
+    pub(crate) fn context_bytes(&self) -> usize {
+        let kept = self.contexts.lock();
+        kept.values().map(|context| size_of_val(context.data())).sum()
     }
 
     /// The conditioning of all prompts that branches need, computed at the first need.
@@ -364,6 +451,7 @@ impl Tree {
         call: &Call<'_>,
     ) -> Result<Contexts> {
         let ends = placed.iter().flat_map(|(_, place)| self.ends_of(*place));
+        let ends = ends.filter(|keyframe| keyframe.origin.is_none());
         let prompts = ends.flat_map(|k| [k.prompt.as_str(), k.negative_prompt.as_str()]);
         let prompts: BTreeSet<&str> = prompts.collect();
         let known = self.contexts.lock().clone();

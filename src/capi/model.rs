@@ -85,12 +85,14 @@ pub struct lb_model_info {
     pub inpainting: u32,
     /// Always 0.
     pub reserved: u32,
+    /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+    pub samples: u64,
 }
 
 // SAFETY: repr(C), starts with its size; numbers may have any bits.
 unsafe impl Growing for lb_model_info {
     const NAME: &'static str = "lb_model_info";
-    const FIRST: usize = size_of::<usize>() + 24;
+    const FIRST: usize = size_of::<Self>();
 
     fn defaults() -> Self {
         lb_model_info {
@@ -101,6 +103,7 @@ unsafe impl Growing for lb_model_info {
             prediction: 0,
             inpainting: 0,
             reserved: 0,
+            samples: 0,
         }
     }
 }
@@ -232,6 +235,7 @@ pub unsafe extern "C" fn lb_model_get_info(
             },
             inpainting: u32::from(about.inpainting),
             reserved: 0,
+            samples: model.engine().samples(),
             ..known
         };
         // SAFETY: `read` has found the struct to have this version's size at least.

@@ -1,8 +1,10 @@
 //! In: token ids, latents and conditioning. Out: conditioning, latents and frames. [`Engine`] is where
 //! the choice of backend is erased: blending sees only this.
 
+use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
 use super::schedule::Schedule;
+use crate::backend::Numerics;
 use crate::error::Result;
 use crate::frame::Frame;
 use std::ops::Range;
@@ -18,7 +20,7 @@ pub struct Branch {
     /// The conditioning of the negative prompt.
     pub negative: Arc<Context>,
     /// The guidance scale g: the prediction is n + g (p - n) (Ho & Salimans 2021). At exactly 1 the
-    /// negative prompt is not evaluated.
+    /// negative prompt is not evaluated. See [`Batch::guidance`] for its course along the steps.
     pub guidance: f64,
     /// Further input channels of an inpainting model: mask and masked picture.
     pub extra: Option<Arc<Latent>>,
@@ -33,6 +35,8 @@ pub struct Batch {
     pub schedule: Arc<Schedule>,
     /// The part of the schedule to take.
     pub steps: Range<usize>,
+    /// How guidance goes along the steps.
+    pub guidance: Arc<GuidanceSteps>,
 }
 
 /// A batch on its way. Each call of [`Denoising::advance`] is one evaluation of the UNet.
@@ -54,6 +58,17 @@ pub trait Engine: Send + Sync {
     fn memory(&self, size: [usize; 2]) -> u64 {
         let _ = size;
         0
+    }
+
+    /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+    /// 0 from an engine that doesn't count.
+    fn samples(&self) -> u64 {
+        0
+    }
+
+    /// What decides the last bits of its results.
+    fn numerics(&self) -> Numerics {
+        Numerics::unknown()
     }
 
     /// Prepares a batch to be denoised.

@@ -5,6 +5,7 @@
 mod convert;
 mod engine;
 mod executor;
+mod guidance;
 mod latent;
 mod memory;
 mod model;
@@ -16,6 +17,7 @@ mod schedule;
 pub use convert::convert;
 pub use engine::{Batch, Branch, Denoising, Engine, Posterior};
 pub(crate) use executor::Priority;
+pub use guidance::GuidanceSteps;
 pub use latent::{Context, Latent};
 pub(crate) use memory::physical;
 pub use model::{Model, ModelInfo};

@@ -1,14 +1,16 @@
 //! In: packed networks on one backend. Out: an [`Engine`]. Guidance and the sampler's step happen here.
 
 use super::engine::{Batch, Branch, Denoising, Engine, Posterior};
+use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
 use super::sampler::ddim;
-use crate::backend::{Backend, HostTensor};
+use crate::backend::{Backend, HostTensor, Numerics};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
 use crate::net::{Evaluation, KeysValues, Layers, TextEncoder, Unet, Vae};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Branches evaluated in one call of the UNet. Cancelling waits for one such call at most.
 const BRANCHES: usize = 4;
@@ -25,6 +27,8 @@ pub(crate) struct Pipeline<B: Backend> {
     /// Channels of the VAE's two outermost levels, and of the UNet's outermost.
     vae_channels: [usize; 2],
     unet_channels: usize,
+    /// Samples that the UNet has evaluated.
+    samples: AtomicU64,
 }
 
 impl<B: Backend> Pipeline<B> {
@@ -63,6 +67,7 @@ impl<B: Backend> Pipeline<B> {
             factor,
             vae_channels,
             unet_channels,
+            samples: AtomicU64::new(0),
         })
     }
 
@@ -115,6 +120,20 @@ impl<B: Backend> Pipeline<B> {
         self.backend.upload(&HostTensor::new([latents.len(), height, width, channels], values)?)
     }
 
+    /// What the guided prediction of each sample is multiplied with ([`GuidanceSteps::correction`]).
+    fn corrections(
+        &self,
+        course: &GuidanceSteps,
+        predictions: [&B::Tensor; 2],
+        scales: &[f64],
+    ) -> Result<Vec<f64>> {
+        let [positive, negative] = predictions.map(|x| self.backend.download(x));
+        let (positive, negative) = (positive?, negative?);
+        let length = (positive.data().len() / scales.len().max(1)).max(1);
+        let pairs = positive.data().chunks(length).zip(negative.data().chunks(length));
+        Ok(pairs.zip(scales).map(|((p, n), &g)| course.correction(p, n, g)).collect())
+    }
+
     /// The latents that an activation (n, h, w, channels) holds.
     fn download(&self, x: &B::Tensor) -> Result<Vec<Latent>> {
         let host = self.backend.download(x)?;
@@ -153,6 +172,14 @@ impl<B: Backend> Engine for Pipeline<B> {
         // The UNet's: a GEGLU over the outermost level, for all samples of a group, and the skips.
         let denoise = latent_pixels * 32 * self.unet_channels as u64 * float * 2 * BRANCHES as u64;
         decode.max(denoise)
+    }
+
+    fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.backend.numerics()
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
@@ -202,6 +229,14 @@ struct Group<B: Backend> {
     latents: B::Tensor,
     extra: Option<B::Tensor>,
     guidance: Vec<f64>,
+    guided: Layout,
+    /// For steps at which guidance is off.
+    plain: Layout,
+    keys_values: KeysValues<B>,
+}
+
+/// The samples of one evaluation.
+struct Layout {
     /// The latent of each sample, guided branches twice.
     rows: Vec<usize>,
     /// The prompt of each sample.
@@ -209,7 +244,6 @@ struct Group<B: Backend> {
     /// Which sample is a branch's prediction under its prompt, and under its negative prompt.
     positive: Vec<usize>,
     negative: Vec<usize>,
-    keys_values: KeysValues<B>,
 }
 
 /// A batch on its way through its steps.
@@ -229,6 +263,7 @@ impl<B: Backend> Run<B> {
                 batch.schedule.steps.len()
             )));
         }
+        batch.guidance.check()?;
         let branches = std::mem::take(&mut batch.branches);
         let mut groups = Vec::with_capacity(branches.len().div_ceil(BRANCHES));
         for part in branches.chunks(BRANCHES) {
@@ -258,6 +293,13 @@ impl<B: Backend> Group<B> {
             let guided = branch.guidance != 1.0;
             negative.push(if guided { add(&branch.negative) } else { positive[row] });
         }
+        let all: Vec<usize> = (0..branches.len()).collect();
+        let plain = Layout {
+            prompts: positive.iter().map(|&sample: &usize| prompts[sample]).collect(),
+            rows: all.clone(),
+            positive: all.clone(),
+            negative: all,
+        };
         let (tokens, width) = contexts.first().map_or((0, 0), |c| (c.tokens(), c.width()));
         let mut values = Vec::with_capacity(contexts.len() * tokens * width);
         contexts.iter().for_each(|context| values.extend_from_slice(context.data()));
@@ -271,10 +313,8 @@ impl<B: Backend> Group<B> {
             latents: pipeline.upload(&latents, 1.0)?,
             extra: if extra.is_empty() { None } else { Some(pipeline.upload(&extra, 1.0)?) },
             guidance: branches.iter().map(|branch| branch.guidance).collect(),
-            rows,
-            prompts,
-            positive,
-            negative,
+            guided: Layout { rows, prompts, positive, negative },
+            plain,
             keys_values: pipeline.unet.keys_values(&pipeline.backend, &values)?,
         })
     }
@@ -285,30 +325,45 @@ impl<B: Backend> Denoising for Run<B> {
         let Pipeline { backend, unet, .. } = &*self.pipeline;
         let evaluations = self.groups.len() * self.batch.steps.len();
         if self.done < evaluations {
-            let step = self.batch.steps.start + self.done / self.groups.len();
+            let number = self.batch.steps.start + self.done / self.groups.len();
             let index = self.done % self.groups.len();
-            let step = &self.batch.schedule.steps[step];
+            let step = &self.batch.schedule.steps[number];
             let group = &mut self.groups[index];
+            let course = &self.batch.guidance;
+            let off = course.factor(number) == 0.0;
+            let layout = if off { &group.plain } else { &group.guided };
             let time = unet.time(backend, step.timestep as f64)?;
             let evaluation = Evaluation {
                 latents: &group.latents,
                 extra: group.extra.as_ref(),
-                rows: &group.rows,
-                prompts: &group.prompts,
+                rows: &layout.rows,
+                prompts: &layout.prompts,
                 time: &time,
                 keys_values: &group.keys_values,
             };
             let prediction = unet.forward(backend, &evaluation)?;
-            let positive = backend.gather(&prediction, &group.positive)?;
-            let negative = backend.gather(&prediction, &group.negative)?;
+            self.pipeline.samples.fetch_add(layout.rows.len() as u64, Ordering::Relaxed);
+            let positive = backend.gather(&prediction, &layout.positive)?;
+            let negative = backend.gather(&prediction, &layout.negative)?;
+            let scales: Vec<f64> =
+                group.guidance.iter().map(|&g| course.scale(g, number)).collect();
+            let corrections = match course.rescale > 0.0 && !off {
+                true => self.pipeline.corrections(course, [&positive, &negative], &scales)?,
+                false => vec![1.0; scales.len()],
+            };
             let weights = ddim(step, self.batch.schedule.prediction_type);
             let each = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
-                group.guidance.iter().map(|&g| weight(g) as f32).collect()
+                scales.iter().map(|&g| weight(g) as f32).collect()
+            };
+            // Of a prediction: times what rescaling leaves of it.
+            let part = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
+                let scales = scales.iter().zip(&corrections);
+                scales.map(|(&g, correction)| (weight(g) * correction) as f32).collect()
             };
             group.latents = backend.combine(&[
                 (&group.latents, &each(&|_| weights.latent)),
-                (&positive, &each(&|g| weights.prediction * g)),
-                (&negative, &each(&|g| weights.prediction * (1.0 - g))),
+                (&positive, &part(&|g| weights.prediction * g)),
+                (&negative, &part(&|g| weights.prediction * (1.0 - g))),
             ])?;
             self.done += 1;
         }

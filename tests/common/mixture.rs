@@ -132,7 +132,8 @@ impl Denoising for Run {
                 let x = wide(branch.latent.data());
                 let told = self.mixture.epsilon(&x, *alpha, &wide(branch.positive.data()));
                 let empty = self.mixture.epsilon(&x, *alpha, &wide(branch.negative.data()));
-                let guided = told.iter().zip(&empty).map(|(p, n)| n + branch.guidance * (p - n));
+                let scale = self.batch.guidance.scale(branch.guidance, self.done);
+                let guided = told.iter().zip(&empty).map(|(p, n)| n + scale * (p - n));
                 let next = x.iter().zip(guided);
                 let next = next.map(|(x, e)| (weights.latent * x + weights.prediction * e) as f32);
                 branch.latent = Latent::new(branch.latent.shape(), next.collect())?;
