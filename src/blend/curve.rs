@@ -2,6 +2,7 @@
 //!
 //! Only sums, products and quotients are used, so a curve is the same on every machine.
 
+use super::exact::Exact;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,7 @@ pub struct Curve {
 /// A curve as files hold it.
 #[derive(Clone, Serialize, Deserialize)]
 struct Points {
-    points: Vec<[f64; 2]>,
+    points: Vec<[Exact; 2]>,
     interpolation: Interpolation,
 }
 
@@ -146,13 +147,15 @@ impl TryFrom<Points> for Curve {
     type Error = Error;
 
     fn try_from(points: Points) -> Result<Self> {
-        Curve::new(&points.points, points.interpolation)
+        let values: Vec<[f64; 2]> = points.points.iter().map(|p| p.map(|v| v.0)).collect();
+        Curve::new(&values, points.interpolation)
     }
 }
 
 impl From<Curve> for Points {
     fn from(curve: Curve) -> Self {
-        Points { points: curve.points, interpolation: curve.interpolation }
+        let points = curve.points.iter().map(|point| point.map(Exact)).collect();
+        Points { points, interpolation: curve.interpolation }
     }
 }
 

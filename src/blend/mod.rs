@@ -8,6 +8,7 @@ mod curve;
 mod distance;
 mod easing;
 mod even;
+mod exact;
 mod extend;
 mod mix;
 mod options;

@@ -1,9 +1,10 @@
 //! In: a session's numbers. Out: [`Record`], the same as a session's file holds them in its header, and the
 //! numbers back, checked.
 //!
-//! Floats are written with as many digits as they need to come back bit for bit.
+//! Floats are written as text, so that they come back bit for bit (`exact.rs`).
 
 use super::curve::Curve;
+use super::exact::Exact;
 use super::mix::EmbeddingMix;
 use super::options::Recipe;
 use super::plan::{GuidanceDamping, Level, Plan};
@@ -60,13 +61,16 @@ struct RecipeRecord {
     plans: Option<Vec<PlanRecord>>,
     looped: bool,
     /// (timestep, signal share before, signal share behind)
-    schedule: Vec<(usize, f64, f64)>,
+    schedule: Vec<(usize, Exact, Exact)>,
     prediction_type: String,
+    #[serde(with = "super::exact")]
     guidance: f64,
+    #[serde(with = "super::exact")]
     damper: f64,
     damping: String,
     guidance_over_t: Option<Curve>,
-    guidance_factors: Vec<f64>,
+    guidance_factors: Vec<Exact>,
+    #[serde(with = "super::exact")]
     guidance_rescale: f64,
     embedding_mix: String,
     prompt_rules: String,
@@ -75,7 +79,7 @@ struct RecipeRecord {
 }
 
 /// The steps of each level, and its fractions.
-type PlanRecord = Vec<([usize; 2], Vec<f64>)>;
+type PlanRecord = Vec<([usize; 2], Vec<Exact>)>;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeyframeRecord {
@@ -90,6 +94,7 @@ pub(super) struct KeyframeRecord {
 #[derive(Serialize, Deserialize)]
 pub(super) struct OriginRecord {
     pub(super) starts: Vec<usize>,
+    #[serde(with = "super::exact")]
     pub(super) guidance: f64,
 }
 
@@ -207,20 +212,24 @@ impl Record {
         let GuidanceSteps { factors, rescale } = &**guidance_steps;
         let levels = |plan: &Plan| -> PlanRecord {
             let levels = plan.levels().iter();
-            levels.map(|l| ([l.steps.start, l.steps.end], l.fractions.clone())).collect()
+            let exact = |l: &Level| l.fractions.iter().copied().map(Exact).collect();
+            levels.map(|l| ([l.steps.start, l.steps.end], exact(l))).collect()
         };
         let recipe = RecipeRecord {
             shape: *shape,
             plan: levels(plan),
             plans: plans.as_ref().map(|plans| plans.iter().map(levels).collect()),
             looped: *looped,
-            schedule: steps.iter().map(|s| (s.timestep, s.alpha, s.alpha_next)).collect(),
+            schedule: steps
+                .iter()
+                .map(|s| (s.timestep, Exact(s.alpha), Exact(s.alpha_next)))
+                .collect(),
             prediction_type: name_of(PREDICTIONS, *prediction_type)?,
             guidance: *guidance,
             damper: *damper,
             damping: name_of(DAMPINGS, *damping)?,
             guidance_over_t: guidance_over_t.clone(),
-            guidance_factors: factors.clone(),
+            guidance_factors: factors.iter().copied().map(Exact).collect(),
             guidance_rescale: *rescale,
             embedding_mix: name_of(MIXES, *embedding_mix)?,
             prompt_rules: name_of(RULES, *prompt_rules)?,
@@ -245,7 +254,7 @@ impl Record {
         let plan = |levels: &PlanRecord| {
             let levels = levels.iter().map(|([start, end], fractions)| Level {
                 steps: *start..*end,
-                fractions: fractions.clone(),
+                fractions: fractions.iter().map(|f| f.0).collect(),
             });
             Plan::from_levels(levels.collect())
         };
@@ -264,7 +273,7 @@ impl Record {
             return Err(Error::invalid("plans of segments that don't fit each other"));
         }
         let train = info.diffusion.train_steps;
-        for &(timestep, before, behind) in &record.schedule {
+        for &(timestep, Exact(before), Exact(behind)) in &record.schedule {
             let share = |alpha: f64| alpha > 0.0 && alpha <= 1.0;
             if timestep >= train || !share(before) || !share(behind) {
                 return Err(Error::invalid(format!(
@@ -292,11 +301,15 @@ impl Record {
             return Err(Error::invalid("a guidance scale outside 0 to 100"));
         }
         let course = GuidanceSteps {
-            factors: record.guidance_factors.clone(),
+            factors: record.guidance_factors.iter().map(|f| f.0).collect(),
             rescale: record.guidance_rescale,
         };
         course.check()?;
-        let step = |&(timestep, alpha, alpha_next): &_| Step { timestep, alpha, alpha_next };
+        let step = |&(timestep, Exact(alpha), Exact(alpha_next)): &_| Step {
+            timestep,
+            alpha,
+            alpha_next,
+        };
         Ok(Recipe {
             shape: super::options::latent_shape(size, info)?,
             plan: shared,

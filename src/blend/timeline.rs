@@ -92,6 +92,7 @@ impl Timing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Span {
     /// Its length, in proportion to the others'.
+    #[serde(with = "super::exact")]
     pub(super) length: f64,
     pub(super) easing: Easing,
     /// From the share of its way to the fraction; `None` where they are the same.
