@@ -28,10 +28,7 @@ const ORIGINAL: [(&str, u64); 6] = [
          strange glow",
         954375479,
     ),
-    (
-        "statue of a mix between a tree and human, made of marble, incredibly detailed",
-        332539350,
-    ),
+    ("statue of a mix between a tree and human, made of marble, incredibly detailed", 332539350),
     (
         "weird statue of a frog monkey, many colors, standing next to the ruins of an ancient city",
         956051013,

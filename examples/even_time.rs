@@ -43,10 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let session = Session::new(&model, &keyframes, &options)?;
     session.prepare(&Call::new())?;
     let mut lines: Vec<Line> = Vec::new();
-    for (name, colour, pace) in [
-        ("linear", "#b0522b", Pace::Linear),
-        ("even", "#2b6cb0", Timing::default().pace),
-    ] {
+    for (name, colour, pace) in
+        [("linear", "#b0522b", Pace::Linear), ("even", "#2b6cb0", Timing::default().pace)]
+    {
         let timing = Timing { pace, ..Timing::default() };
         let timed = session.timed(&timing, &Call::new())?;
         let changes = timed.changes(arguments.frames, &Distance::Frames, &Call::new())?;

@@ -13,9 +13,7 @@ mod common;
 
 use clap::{Args, Parser, Subcommand};
 use common::{write_png8, write_png16};
-use latentblend::{
-    BlendOptions, Call, Keyframe, Model, Preset, RestoreOptions, Session, Timing,
-};
+use latentblend::{BlendOptions, Call, Keyframe, Model, Preset, RestoreOptions, Session, Timing};
 use std::error::Error;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;

@@ -71,8 +71,9 @@ pub use blend::{
     SESSION_FORMAT, Segment, Session, Timeline, Timing, mix_contexts, parents, slerp, spacing,
 };
 pub use diffusion::{
-    Batch, Branch, Context, Denoising, Engine, GuidanceSteps, Latent, Model, ModelInfo, NoiseKind, Posterior,
-    Schedule, SchedulePolicy, Step, StepWeights, convert, cpu_normals, cuda_normals, ddim, noise,
+    Batch, Branch, Context, Denoising, Engine, GuidanceSteps, Latent, Model, ModelInfo, NoiseKind,
+    Posterior, Schedule, SchedulePolicy, Step, StepWeights, convert, cpu_normals, cuda_normals,
+    ddim, noise,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{

@@ -70,8 +70,7 @@ fn session(model: *mut lb_model, options: &lb_blend_options) -> *mut lb_session 
 }
 
 fn rust(change: impl FnOnce(&mut BlendOptions)) -> Session {
-    let keyframes =
-        PROMPTS.map(|(prompt, seed)| Keyframe::new(prompt.to_str().unwrap(), seed));
+    let keyframes = PROMPTS.map(|(prompt, seed)| Keyframe::new(prompt.to_str().unwrap(), seed));
     let mut options =
         BlendOptions { preset: Preset::Lowest, size: Some([64, 64]), ..BlendOptions::default() };
     change(&mut options);
@@ -255,9 +254,7 @@ fn an_extension_and_a_file_are_those_of_the_rust_library() {
     let first = session(model, &options());
     let mut extended = null_mut();
     let to = keyframe((c"a snowy mountain", 9));
-    succeed(|error| unsafe {
-        lb_session_extend(first, 0.6, &to, null(), &mut extended, error)
-    });
+    succeed(|error| unsafe { lb_session_extend(first, 0.6, &to, null(), &mut extended, error) });
     let before = pixels(first, 0.6);
     lb_session_release(first);
     assert_eq!(pixels(extended, 0.0), before);
@@ -290,14 +287,12 @@ fn an_extension_and_a_file_are_those_of_the_rust_library() {
         lb_session_load(model, path.as_ptr(), &bad, null(), &mut out, error)
     });
     assert_eq!(status, LB_ERROR_INVALID_ARGUMENT);
-    let (status, message) = failure(|error| unsafe {
-        lb_session_extend(loaded, 0.5, null(), null(), &mut out, error)
-    });
+    let (status, message) =
+        failure(|error| unsafe { lb_session_extend(loaded, 0.5, null(), null(), &mut out, error) });
     assert_eq!((status, message.as_str()), (LB_ERROR_INVALID_ARGUMENT, "lb_keyframe is NULL"));
     assert!(out.is_null(), "a failed call wrote its out parameter");
     let mut lpips = null_mut();
-    let (status, _) =
-        failure(|error| unsafe { lb_lpips_load(path.as_ptr(), &mut lpips, error) });
+    let (status, _) = failure(|error| unsafe { lb_lpips_load(path.as_ptr(), &mut lpips, error) });
     assert_eq!(status, LB_ERROR_BAD_MODEL);
     assert!(lb_lpips_retain(lpips).is_null());
     lb_lpips_release(lpips);

@@ -108,11 +108,14 @@ fn a_caller_may_bring_a_curve() {
 
 #[test]
 fn the_same_options_give_the_same_plan_whatever_the_cache_and_threads() {
+    let even = Even { samples: 12, ..Even::default() };
+    let adapt = Adapt { even: even.clone(), ..Adapt::default() };
+    let timing = Timing { pace: Pace::Even(even), ..Timing::default() };
     let wanted = {
         let model = tiny("base");
         let session = session(&model, |_| {});
-        let timed = session.timed(&timing(Distance::Frames), &Call::new()).unwrap();
-        let adapted = session.adapted(&Adapt::default(), &Call::new()).unwrap();
+        let timed = session.timed(&timing, &Call::new()).unwrap();
+        let adapted = session.adapted(&adapt, &Call::new()).unwrap();
         let plans = [0, 1].map(|segment| adapted.plan_of(segment).clone());
         (timed.timeline().clone(), plans, adapted.render(0.4, &Call::new()).unwrap())
     };
@@ -124,9 +127,9 @@ fn the_same_options_give_the_same_plan_whatever_the_cache_and_threads() {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    let timed = session.timed(&timing(Distance::Frames), &Call::new()).unwrap();
+                    let timed = session.timed(&timing, &Call::new()).unwrap();
                     assert_eq!(timed.timeline(), &wanted.0, "{limit} bytes");
-                    let adapted = session.adapted(&Adapt::default(), &Call::new()).unwrap();
+                    let adapted = session.adapted(&adapt, &Call::new()).unwrap();
                     for (segment, plan) in wanted.1.iter().enumerate() {
                         assert_eq!(adapted.plan_of(segment), plan, "{limit} bytes");
                     }
@@ -228,7 +231,8 @@ fn value(stream: u64, index: u64) -> f32 {
 
 /// Writes weights of LPIPS by that formula, under the package's names or torchvision's.
 fn weights(folder: &std::path::Path, package: bool) -> PathBuf {
-    let layers = [(0, 64, 3, 11), (3, 192, 64, 5), (6, 384, 192, 3), (8, 256, 384, 3), (10, 256, 256, 3)];
+    let layers =
+        [(0, 64, 3, 11), (3, 192, 64, 5), (6, 384, 192, 3), (8, 256, 384, 3), (10, 256, 256, 3)];
     let mut tensors = Vec::new();
     for (index, (number, outputs, inputs, side)) in layers.into_iter().enumerate() {
         let fan = inputs * side * side;
@@ -315,8 +319,14 @@ fn time_goes_by_lpips_where_its_weights_are_given() {
     let metric = Distance::Lpips(Arc::new(Lpips::load(weights(folder.path(), true)).unwrap()));
     let model = tiny("base");
     let before = session(&model, |_| {});
-    let after = before.timed(&timing(metric.clone()), &Call::new()).unwrap();
-    let (linear, even) = (unevenness(&before, &metric), unevenness(&after, &metric));
+    let even = Even { distance: metric.clone(), samples: 17, across: false };
+    let timing = Timing { pace: Pace::Even(even), ..Timing::default() };
+    let after = before.timed(&timing, &Call::new()).unwrap();
+    let of = |session: &Session| {
+        let changes = session.changes(25, &metric, &Call::new()).unwrap();
+        changes.chunks(12).map(variation).collect::<Vec<f64>>()
+    };
+    let (linear, even) = (of(&before), of(&after));
     println!("lpips: variation {linear:.3?} becomes {even:.3?}");
     assert!(even.iter().zip(&linear).all(|(even, linear)| *even < linear / 2.0));
 }

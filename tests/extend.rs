@@ -166,9 +166,8 @@ fn what_does_not_fit_is_refused_and_a_cancel_leaves_the_session_usable() {
     let options = deep(short().1);
     let session = chain(&model, &options);
     let to = Keyframe::new("a red house", 99);
-    let message = |result: latentblend::Result<Session>| {
-        result.map(|_| ()).unwrap_err().message().to_owned()
-    };
+    let message =
+        |result: latentblend::Result<Session>| result.map(|_| ()).unwrap_err().message().to_owned();
     let extended = session.extend(2.5, &to, &Call::new());
     assert_eq!(message(extended), "t 2.5: wanted 0 to 2");
     let wrong = to.clone().start(Latent::new([4, 1, 1], vec![0.0; 4]).unwrap());

@@ -117,12 +117,8 @@ fn a_frame_is_the_same_whatever_the_number_of_threads() {
             extra: None,
         };
         let schedule = Arc::new(model.schedule(3, SchedulePolicy::Model).unwrap());
-        let batch = Batch {
-            branches: vec![branch; 2],
-            schedule,
-            steps: 0..3,
-            guidance: Arc::default(),
-        };
+        let batch =
+            Batch { branches: vec![branch; 2], schedule, steps: 0..3, guidance: Arc::default() };
         let mut run = Arc::clone(engine).denoise(batch).unwrap();
         let denoised = loop {
             if let Some(latents) = run.advance().unwrap() {

@@ -15,12 +15,7 @@ use std::sync::Arc;
 
 fn options() -> BlendOptions {
     let branching = Branching { injections: vec![0, 4, 7], branches: vec![2, 3, 5] };
-    BlendOptions {
-        steps: Some(9),
-        branching: Some(branching),
-        size: Some([32, 32]),
-        ..short().1
-    }
+    BlendOptions { steps: Some(9), branching: Some(branching), size: Some([32, 32]), ..short().1 }
 }
 
 fn keyframes() -> Vec<Keyframe> {
@@ -78,7 +73,8 @@ fn disjoint_ranges_by_others_are_those_of_one_process_bit_for_bit() {
 fn all_kinds_of_sessions_come_back() {
     let model = tiny("base");
     let folder = tempfile::tempdir().unwrap();
-    let curve = |points: &[[f64; 2]]| Some(Curve::new(points, Interpolation::MonotoneCubic).unwrap());
+    let curve =
+        |points: &[[f64; 2]]| Some(Curve::new(points, Interpolation::MonotoneCubic).unwrap());
     let plain = Session::new(&model, &keyframes(), &options()).unwrap();
     let with = |change: &dyn Fn(&mut BlendOptions)| {
         let mut options = options();
@@ -150,7 +146,8 @@ fn a_damaged_file_is_an_error_and_never_a_crash() {
     // Bits all over, by a generator with a fixed seed.
     let (mut state, mut harmless) = (7u64, 0);
     for _ in 0..1000 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let bit = (state >> 11) as usize % (whole.len() * 8);
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -270,7 +267,8 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
 #[test]
 fn another_model_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let path = saved(&Session::new(&tiny("base"), &keyframes(), &options()).unwrap(), folder.path());
+    let path =
+        saved(&Session::new(&tiny("base"), &keyframes(), &options()).unwrap(), folder.path());
     let (kind, message) = refused(&tiny("v"), &path);
     assert_eq!(kind, ErrorKind::InvalidArgument);
     assert!(message.starts_with("made with a model of fingerprint "), "{message}");
@@ -292,7 +290,10 @@ impl Engine for Other {
         Numerics { device: "cuda".into(), precision: "f16".into(), ..self.0.numerics() }
     }
 
-    fn denoise(self: Arc<Self>, batch: latentblend::Batch) -> latentblend::Result<Box<dyn Denoising>> {
+    fn denoise(
+        self: Arc<Self>,
+        batch: latentblend::Batch,
+    ) -> latentblend::Result<Box<dyn Denoising>> {
         Arc::clone(&self.0).denoise(batch)
     }
 

@@ -159,7 +159,8 @@ impl Planes {
             }
             for area in &rows {
                 for column in 0..columns.len() {
-                    let line = |&(y, share): &(usize, f64)| share * lines[y * columns.len() + column];
+                    let line =
+                        |&(y, share): &(usize, f64)| share * lines[y * columns.len() + column];
                     data.push(area.iter().map(line).sum::<f64>() as f32);
                 }
             }
@@ -276,9 +277,8 @@ mod tests {
                 0.5 + texture * noise + if here && (x + y) % 2 == 0 { change } else { 0.0 }
             })
         };
-        let between = |texture| {
-            Distance::Frames.between(&spot(texture, 0.0), &spot(texture, 0.1)).unwrap()
-        };
+        let between =
+            |texture| Distance::Frames.between(&spot(texture, 0.0), &spot(texture, 0.1)).unwrap();
         assert!(between(0.0) > 1.5 * between(0.8), "{} {}", between(0.0), between(0.8));
     }
 

@@ -168,18 +168,21 @@ impl Session {
         let mut spans = Vec::with_capacity(count);
         let mut changes = Vec::with_capacity(count);
         for (index, segment) in segments.into_iter().enumerate() {
-            let (mut length, curve) = (segment.length, match &timing.pace {
-                Pace::Linear | Pace::Curve(_) => None,
-                Pace::Auto(_) if compat => None,
-                Pace::Leaves => Some(self.leaf_pace(index)?),
-                Pace::Auto(even) | Pace::Even(even) => {
-                    let share = |k: usize| k as f64 / count as f64;
-                    let call = call.part(share(index), share(index + 1));
-                    let change = Change::measure(self, index, even, &call)?;
-                    changes.push(if even.across { change.total() } else { 1.0 });
-                    change.pace()?
-                }
-            });
+            let (mut length, curve) = (
+                segment.length,
+                match &timing.pace {
+                    Pace::Linear | Pace::Curve(_) => None,
+                    Pace::Auto(_) if compat => None,
+                    Pace::Leaves => Some(self.leaf_pace(index)?),
+                    Pace::Auto(even) | Pace::Even(even) => {
+                        let share = |k: usize| k as f64 / count as f64;
+                        let call = call.part(share(index), share(index + 1));
+                        let change = Change::measure(self, index, even, &call)?;
+                        changes.push(if even.across { change.total() } else { 1.0 });
+                        change.pace()?
+                    }
+                },
+            );
             if let Some(change) = changes.get(index) {
                 length *= change;
             }
@@ -207,12 +210,7 @@ impl Session {
     ///
     /// # Errors
     /// What rendering reports.
-    pub fn changes(
-        &self,
-        frames: usize,
-        distance: &Distance,
-        call: &Call<'_>,
-    ) -> Result<Vec<f64>> {
+    pub fn changes(&self, frames: usize, distance: &Distance, call: &Call<'_>) -> Result<Vec<f64>> {
         let mut times = self.timeline().frames(frames);
         if self.tree().recipe().looped {
             times.push(self.last_t());

@@ -38,7 +38,9 @@ mod tests {
     fn every_float_comes_back_bit_for_bit() {
         let mut bits = 0x0123_4567_89ab_cdefu64;
         for _ in 0..2000 {
-            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let value = f64::from_bits(bits);
             let text = serde_json::to_string(&Exact(value)).unwrap();
             let back: Exact = serde_json::from_str(&text).unwrap();

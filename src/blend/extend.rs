@@ -117,11 +117,8 @@ impl Session {
         let origin = self.origin(from_t, call)?;
         let keyframes = self.keyframes();
         let nearest = (from_t.round().max(0.0) as usize) % keyframes.len();
-        let from = Keyframe {
-            start: None,
-            origin: Some(Arc::new(origin)),
-            ..keyframes[nearest].clone()
-        };
+        let from =
+            Keyframe { start: None, origin: Some(Arc::new(origin)), ..keyframes[nearest].clone() };
         let mut recipe = self.tree().recipe().clone();
         (recipe.plans, recipe.looped) = (None, false);
         Session::from_recipe(self.tree().model(), vec![from, to.clone()], recipe)

@@ -219,7 +219,13 @@ impl Recipe {
         };
         match &self.guidance_over_t {
             // No guidance is a scale of exactly 1.
-            Some(_) => if scale > 1.0 { scale } else { 1.0 },
+            Some(_) => {
+                if scale > 1.0 {
+                    scale
+                } else {
+                    1.0
+                }
+            }
             None => self.damping.at(scale, self.damper, fraction),
         }
     }

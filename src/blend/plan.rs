@@ -249,7 +249,9 @@ impl Plan {
         for level in &levels {
             let (steps, fractions) = (&level.steps, &level.fractions);
             if steps.start != step || steps.is_empty() {
-                return Err(Error::invalid(format!("a level of steps {steps:?} after step {step}")));
+                return Err(Error::invalid(format!(
+                    "a level of steps {steps:?} after step {step}"
+                )));
             }
             step = steps.end;
             let ends = [fractions.first(), fractions.last()] == [Some(&0.0), Some(&1.0)];
@@ -259,7 +261,9 @@ impl Plan {
             }
         }
         match levels.first() {
-            Some(first) if levels.len() <= LEVELS && first.fractions.len() == 2 => Ok(Plan { levels }),
+            Some(first) if levels.len() <= LEVELS && first.fractions.len() == 2 => {
+                Ok(Plan { levels })
+            }
             _ => Err(Error::invalid(format!(
                 "{} levels: wanted 1 to {LEVELS}, the first with the two keyframes",
                 levels.len()

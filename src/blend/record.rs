@@ -305,11 +305,8 @@ impl Record {
             rescale: record.guidance_rescale,
         };
         course.check()?;
-        let step = |&(timestep, Exact(alpha), Exact(alpha_next)): &_| Step {
-            timestep,
-            alpha,
-            alpha_next,
-        };
+        let step =
+            |&(timestep, Exact(alpha), Exact(alpha_next)): &_| Step { timestep, alpha, alpha_next };
         Ok(Recipe {
             shape: super::options::latent_shape(size, info)?,
             plan: shared,

@@ -241,10 +241,9 @@ fn restored(model: &Model, bytes: &[u8], options: &RestoreOptions) -> Result<Ses
     let text = header.metadata().as_ref().and_then(|notes| notes.get(KEY));
     let text = text.ok_or_else(|| damaged(&format!("its header has no {KEY}")))?;
     let versions: Versions = serde_json::from_str(text).map_err(|e| damaged(&e))?;
-    for (what, there, here) in [
-        ("format", versions.format, SESSION_FORMAT),
-        ("algorithm", versions.algorithm, ALGORITHM),
-    ] {
+    for (what, there, here) in
+        [("format", versions.format, SESSION_FORMAT), ("algorithm", versions.algorithm, ALGORITHM)]
+    {
         if there != here {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -303,7 +302,8 @@ fn session(
     };
     let mut keyframes = Vec::with_capacity(record.keyframes.len());
     for (number, saved) in record.keyframes.iter().enumerate() {
-        let mut keyframe = Keyframe::new(&saved.prompt, saved.seed).negative(&saved.negative_prompt);
+        let mut keyframe =
+            Keyframe::new(&saved.prompt, saved.seed).negative(&saved.negative_prompt);
         if saved.start {
             keyframe.start = Some(Arc::new(take(format!("keyframe.{number}.start"))?.latent()?));
         }

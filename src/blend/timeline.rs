@@ -75,12 +75,16 @@ impl Timing {
             )));
         }
         if let Pace::Curve(_) = self.pace {
-            return Err(Error::invalid("a curve from time to t, and lengths of segments: wanted one"));
+            return Err(Error::invalid(
+                "a curve from time to t, and lengths of segments: wanted one",
+            ));
         }
         for segment in &self.segments {
             let length = segment.length;
             if !(length > 1.0 / LONGEST && length < LONGEST) {
-                return Err(Error::invalid(format!("a segment of length {length}: wanted above 0")));
+                return Err(Error::invalid(format!(
+                    "a segment of length {length}: wanted above 0"
+                )));
             }
             segment.easing.check()?;
         }

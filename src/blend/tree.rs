@@ -7,8 +7,8 @@
 //! never laid out: a frame runs it for its very own fraction.
 
 use super::cache::{BATCH, Cache};
-use super::mix::{mix_contexts, slerp};
 use super::extend::Origin;
+use super::mix::{mix_contexts, slerp};
 use super::options::{Keyframe, Recipe};
 use super::plan::parents;
 use super::timing::Place;

@@ -239,7 +239,11 @@ pub(super) const MOST: u64 = 1 << 16;
 ///
 /// # Safety
 /// `pointer` is NULL, or points to `count` readable elements.
-pub(super) unsafe fn elements<T: Copy>(pointer: *const T, count: u64, name: &str) -> Result<Vec<T>> {
+pub(super) unsafe fn elements<T: Copy>(
+    pointer: *const T,
+    count: u64,
+    name: &str,
+) -> Result<Vec<T>> {
     if count > MOST {
         return Err(Error::invalid(format!("{count} {name}: wanted up to {MOST}")));
     }

@@ -119,9 +119,7 @@ pub unsafe extern "C" fn lb_session_load(
                 },
             };
             let call = watched(call)?;
-            put(session, "session", || {
-                Ok(insert(Session::load(&model, path, &options, &call)?))
-            })
+            put(session, "session", || Ok(insert(Session::load(&model, path, &options, &call)?)))
         }
     })
 }

@@ -6,9 +6,7 @@ use super::growing::{Growing, fill, read};
 use super::handle::{Kind, Registry};
 use super::session::{elements, insert, keyframe, lb_keyframe, session};
 use super::{entry, lb_error, lb_lpips, lb_session, lb_status, put, text};
-use crate::blend::{
-    Adapt, Curve, Distance, Easing, Even, Interpolation, Pace, Segment, Timing,
-};
+use crate::blend::{Adapt, Curve, Distance, Easing, Even, Interpolation, Pace, Segment, Timing};
 use crate::error::{Error, Result};
 use crate::net::Lpips;
 use std::ffi::c_char;

@@ -57,8 +57,7 @@ impl GuidanceSteps {
         let wide = |v: &f32| f64::from(*v);
         let told = deviation(positive.iter().map(wide));
         let pairs = positive.iter().zip(negative);
-        let guided =
-            deviation(pairs.map(|(p, n)| wide(n) + guidance * (wide(p) - wide(n))));
+        let guided = deviation(pairs.map(|(p, n)| wide(n) + guidance * (wide(p) - wide(n))));
         if guided > 0.0 { self.rescale * told / guided + 1.0 - self.rescale } else { 1.0 }
     }
 }
