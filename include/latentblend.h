@@ -147,6 +147,8 @@ typedef struct lb_model_info {
   uint32_t inpainting;
   // Always 0.
   uint32_t reserved;
+  // Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+  uint64_t samples;
 } lb_model_info;
 
 // A preset: a number of steps, and how many frames the tree holds.
@@ -196,6 +198,18 @@ typedef struct lb_blend_options {
   const uint32_t *branches;
   // How many injections and branches there are.
   uint64_t levels;
+  // The guidance scale by t, through the whole transition, in place of guidance and its damper; copied.
+  // NULL: by these.
+  const lb_curve *guidance_over_t;
+  // What of the guidance scale g is left along a run: x is 0 at its first step and 1 at its last, and the
+  // scale there 1 + (g - 1) y; copied. NULL: all of it.
+  const lb_curve *guidance_over_steps;
+  // How far guided predictions are brought back to the deviation of unguided ones, 0 to 1.
+  double guidance_rescale;
+  // Steps that are guided, from the first on; behind them a step costs half. 0: all.
+  uint32_t guided_steps;
+  // Whether the last keyframe leads back to the first, 0 or 1; t then runs to their number.
+  uint32_t looped;
 } lb_blend_options;
 
 // One end of a transition. Since 0.1.
@@ -230,6 +244,12 @@ typedef struct lb_session_info {
   uint64_t cached_bytes;
   // Evaluations of the UNet that a frame in the middle of the first segment would take now.
   uint64_t evaluations;
+  // All memory that the session holds besides the model.
+  uint64_t held_bytes;
+  // Segments: one less than keyframes, or as many in a loop.
+  uint32_t segments;
+  // 1 where the last keyframe leads back to the first, else 0.
+  uint32_t looped;
 } lb_session_info;
 
 // How a picture of another shape is brought into its bounds.
