@@ -162,7 +162,8 @@ fn plan(arguments: &Plan) -> Result<(), Box<dyn Error>> {
         false => session.prepare(&Call::new())?,
     }
     session.save(&arguments.session, &Call::new())?;
-    eprintln!("  {}: {} kB of branches", arguments.session.display(), session.cached_bytes() >> 10);
+    let length = std::fs::metadata(&arguments.session)?.len();
+    eprintln!("  {}: {} kB", arguments.session.display(), length.div_ceil(1024));
     Ok(())
 }
 

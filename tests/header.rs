@@ -5,9 +5,8 @@ mod common;
 use std::path::Path;
 
 /// The files in the order of the header's sections.
-const FILES: [&str; 10] = [
-    "status", "version", "log", "call", "device", "model", "timing", "session", "frame", "store",
-];
+const FILES: [&str; 10] =
+    ["status", "version", "log", "call", "device", "model", "timing", "session", "frame", "store"];
 
 fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -13,7 +13,7 @@ use crate::diffusion::{Context, Latent, Model, physical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Call;
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -102,24 +102,21 @@ impl Session {
         let (record, mut tensors) = self.stored()?;
         let sum = checksum(&record, &tensors);
         tensors.insert(CHECKSUM.into(), Stored { shape: vec![sum.len()], bytes: sum.to_vec() });
-        let part = part_of(path);
-        let io = |e: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Io, format!("{}: {e}", path.display()))
-        };
-        // Asked for first, for the kind of its error says more than safetensors' does.
-        std::fs::File::create(&part).map_err(|e| Error::io(path.display(), &e))?;
         let views = tensors.iter().map(|(name, stored)| {
             let dtype = if name == CHECKSUM { Dtype::U8 } else { Dtype::F32 };
             Ok((name.clone(), TensorView::new(dtype, stored.shape.clone(), &stored.bytes)?))
         });
-        let written = views
+        let bytes = views
             .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
-            .and_then(|views| {
-                serialize_to_file(views, Some(HashMap::from([(KEY.into(), record)])), &part)
-            })
-            .map_err(|e| io(&e))
+            .and_then(|views| serialize(views, Some(HashMap::from([(KEY.into(), record)]))))
+            .map_err(|e| Error::internal(format!("a session as safetensors: {e}")))?;
+        call.poll()?;
+        let part = part_of(path);
+        let io = |e: std::io::Error| Error::io(path.display(), &e);
+        let written = std::fs::write(&part, bytes)
+            .map_err(io)
             .and_then(|()| call.poll())
-            .and_then(|()| std::fs::rename(&part, path).map_err(|e| Error::io(path.display(), &e)));
+            .and_then(|()| std::fs::rename(&part, path).map_err(io));
         if written.is_err() {
             // What cannot be removed either is no worse than the error at hand.
             let _ = std::fs::remove_file(&part);
