@@ -67,13 +67,15 @@ mod net;
 mod progress;
 
 pub use blend::{
-    BlendOptions, Branching, Crossfeed, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look,
-    Parents, Plan, Preset, Session, StemLimit, mix_contexts, parents, spacing,
+    Adapt, BlendOptions, Branching, Crossfeed, Curve, Distance, Easing, EmbeddingMix, Even,
+    GuidanceDamping, Interpolation, Keyframe, Level, Look, Origin, Pace, Parents, Plan, Preset,
+    RestoreOptions, SESSION_FORMAT, Segment, Session, StemLimit, Timeline, Timing, mix_contexts,
+    parents, spacing,
 };
 pub use diffusion::{
-    Batch, Branch, Context, Denoising, Engine, Feed, Latent, Model, ModelInfo, NoiseKind,
-    Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights, Trail, convert,
-    cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
+    Batch, Branch, Context, Denoising, Engine, Feed, GuidanceSteps, Latent, Model, ModelInfo,
+    NoiseKind, Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights, Trail,
+    convert, cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
 };
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind, Result};
@@ -84,6 +86,7 @@ pub use model::{
     DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,
     PromptRules, Spacing,
 };
+pub use net::Lpips;
 pub use progress::{Call, Cancel, Progress, Stage};
 
 #[cfg(test)]

@@ -119,7 +119,8 @@ fn a_frame_is_the_same_whatever_the_number_of_threads() {
             extra: None,
         };
         let schedule = Arc::new(model.schedule(3, SchedulePolicy::Model).unwrap());
-        let batch = Batch { branches: vec![branch; 2], schedule, steps: 0..3, keep: 2 };
+        let guidance = Arc::default();
+        let batch = Batch { branches: vec![branch; 2], schedule, steps: 0..3, keep: 2, guidance };
         let mut run = Arc::clone(engine).denoise(batch).unwrap();
         let denoised = loop {
             if let Some(trails) = run.advance().unwrap() {
@@ -174,7 +175,13 @@ fn alone(model: &Model, keyframe: &Keyframe, options: &BlendOptions) -> Frame {
     };
     let steps = 0..schedule.steps.len();
     let keep = steps.end - 1;
-    let batch = Batch { branches: vec![branch], schedule: Arc::new(schedule), steps, keep };
+    let batch = Batch {
+        branches: vec![branch],
+        schedule: Arc::new(schedule),
+        steps,
+        keep,
+        guidance: Arc::default(),
+    };
     let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
     let trails = loop {
         if let Some(trails) = run.advance().unwrap() {

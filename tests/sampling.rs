@@ -205,6 +205,7 @@ fn trajectory(model: &Model, mut branch: Branch, schedule: Schedule) -> Vec<Late
                 schedule: Arc::clone(&schedule),
                 steps: step..step + 1,
                 keep: step,
+                guidance: Arc::default(),
             };
             let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
             let state = run.advance().unwrap().unwrap().remove(0).last().clone();

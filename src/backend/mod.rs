@@ -17,9 +17,11 @@
 
 mod host;
 mod matrix;
+mod numerics;
 mod reference;
 
 pub use host::HostTensor;
+pub use numerics::Numerics;
 pub use reference::Reference;
 
 use crate::error::Result;
@@ -129,6 +131,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The memory that a packed weight takes, in bytes.
     const WEIGHT_BYTES: usize = size_of::<f32>();
+
+    /// What decides the last bits of its results.
+    fn numerics(&self) -> Numerics {
+        Numerics::unknown()
+    }
 
     // ---- packing, at load ----
 

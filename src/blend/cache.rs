@@ -166,6 +166,15 @@ impl Cache {
         }
     }
 
+    /// All branches but finished ones, in the order of the tree; touches nothing.
+    pub(crate) fn inner(&self) -> Vec<(Node, Arc<Trail>)> {
+        let state = self.state.lock();
+        let kept = state.entries.iter().filter(|(node, _)| node.level < self.leaf_level);
+        let mut kept: Vec<_> = kept.map(|(node, e)| (*node, Arc::clone(&e.trail))).collect();
+        kept.sort_unstable_by_key(|(node, _)| *node);
+        kept
+    }
+
     /// Lets go of all nodes for which `keep` is false.
     pub(crate) fn retain(&self, keep: impl Fn(&Node) -> bool) {
         let mut guard = self.state.lock();

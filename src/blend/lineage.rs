@@ -7,7 +7,7 @@
 //! runs it for its very own fraction.
 
 use super::options::Recipe;
-use super::plan::{Level, parents};
+use super::plan::parents;
 use super::timing::Place;
 use std::ops::Range;
 use std::sync::Arc;
@@ -62,55 +62,89 @@ impl<'a> Lineage<'a> {
         self.recipe.plan.levels().len()
     }
 
-    fn plan_level(self, level: usize) -> Option<&'a Level> {
-        self.recipe.plan.levels().get(level.checked_sub(1)?)
-    }
-
     /// The fractions of a level's branches within one segment.
-    fn fractions(self, level: usize) -> &'a [f64] {
-        self.plan_level(level).map_or(&ENDS, |level| &level.fractions)
+    fn fractions(self, level: usize, segment: usize) -> &'a [f64] {
+        let levels = self.recipe.plan_of(segment).levels();
+        level.checked_sub(1).map_or(&ENDS, |index| &levels[index].fractions)
     }
 
     /// How many branches of a level one segment adds, and whether the one that follows is its, too: the
-    /// first of the next segment, a keyframe's.
+    /// first of the next segment, a keyframe's. The same in every segment.
     fn counts(self, level: usize) -> (u64, bool) {
-        let fractions = self.fractions(level);
+        let fractions = self.fractions(level, 0);
         match fractions.first() {
             Some(0.0) => (fractions.len() as u64 - 1, true),
             _ => (fractions.len() as u64, false),
         }
     }
 
-    pub(super) fn last_segment(self) -> usize {
-        self.keyframes.saturating_sub(2)
+    /// Segments: one less than keyframes, or as many where the last leads back to the first.
+    pub(super) fn segments(self) -> usize {
+        self.keyframes - usize::from(!self.recipe.looped)
     }
 
-    /// The indices of a level's branches in one segment, the keyframes at both its ends included.
+    pub(super) fn last_segment(self) -> usize {
+        self.segments().saturating_sub(1)
+    }
+
+    /// `t`, or 0 where a loop comes back to its first keyframe.
+    pub(super) fn around(self, t: f64) -> f64 {
+        if self.recipe.looped && t == self.segments() as f64 { 0.0 } else { t }
+    }
+
+    /// The branch `index` of a level; a loop's last keyframe is its first.
+    pub(super) fn node(self, level: usize, index: u64) -> Node {
+        let (count, shared) = self.counts(level);
+        let first = self.recipe.looped && shared && index == self.segments() as u64 * count;
+        Node { level, index: if first { 0 } else { index } }
+    }
+
+    /// How many branches a level has in all; not for the last.
+    pub(super) fn total(self, level: usize) -> u64 {
+        let (count, shared) = self.counts(level);
+        self.segments() as u64 * count + u64::from(shared && !self.recipe.looped)
+    }
+
+    /// The keyframe that a branch is; `None` for others, and for the last level's.
+    pub(super) fn keyframe(self, node: Node) -> Option<usize> {
+        if node.level >= self.leaf_level() {
+            return None;
+        }
+        let (count, shared) = self.counts(node.level);
+        (shared && node.index % count == 0).then(|| (node.index / count) as usize)
+    }
+
+    /// The indices of a level's branches in one segment, the keyframes at both its ends included; that behind
+    /// a loop's last is the first ([`Lineage::node`]).
     pub(super) fn indices(self, level: usize, segment: usize) -> Range<u64> {
         let (count, shared) = self.counts(level);
         let first = segment as u64 * count;
-        match (self.keyframes > 1, shared) {
+        match (self.segments() > 0, shared) {
             (true, shared) => first..first + count + u64::from(shared),
             (false, shared) => 0..u64::from(shared),
         }
     }
 
-    pub(super) fn nodes(self, level: usize, segment: usize) -> impl Iterator<Item = Node> + use<> {
-        self.indices(level, segment).map(move |index| Node { level, index })
+    pub(super) fn nodes(
+        self,
+        level: usize,
+        segment: usize,
+    ) -> impl Iterator<Item = Node> + use<'a> {
+        self.indices(level, segment).map(move |index| self.node(level, index))
     }
 
     /// Where a branch lies that is no frame.
     pub(super) fn place_of(self, node: Node) -> Place {
         let (count, _) = self.counts(node.level);
-        let segments = self.keyframes as u64 - 1;
-        let segment = (node.index / count.max(1)).min(segments.saturating_sub(1));
-        let fraction = self.fractions(node.level)[(node.index - segment * count) as usize];
+        let segment = (node.index / count.max(1)).min(self.last_segment() as u64);
+        let fractions = self.fractions(node.level, segment as usize);
+        let fraction = fractions[(node.index - segment * count) as usize];
         Place { segment: segment as usize, fraction }
     }
 
     /// The frame's branch at `place`.
     pub(super) fn leaf(self, place: Place) -> Node {
-        let t = place.segment as f64 + place.fraction;
+        let t = self.around(place.segment as f64 + place.fraction);
         Node { level: self.leaf_level(), index: (t * 16_777_216.0).round_ties_even() as u64 }
     }
 
@@ -120,12 +154,12 @@ impl<'a> Lineage<'a> {
             return self.keyframe_origin(place);
         };
         let plan_level = plan_level + 1;
-        let plan = &self.recipe.plan;
+        let plan = self.recipe.plan_of(place.segment);
         let (sources, mix) = plan.sources(plan_level, place.fraction);
         let from = sources.map(|(level, index)| {
             let level = level + 1;
             let (count, _) = self.counts(level);
-            Node { level, index: place.segment as u64 * count + index as u64 }
+            self.node(level, place.segment as u64 * count + index as u64)
         });
         let draw = if from[0] != from[1] {
             let coefficients = self.recipe.parental[plan_level].clone();
@@ -149,7 +183,7 @@ impl<'a> Lineage<'a> {
     /// level, a frame between the noise of two.
     fn keyframe_origin(self, place: Place) -> Origin {
         let parents = parents(&ENDS, place.fraction);
-        let noise = |index: usize| Node { level: 0, index: (place.segment + index) as u64 };
+        let noise = |index: usize| self.node(0, (place.segment + index) as u64);
         let from = [noise(parents.left), noise(parents.right)];
         let before = match self.leaf_level() {
             1 => None,

@@ -2,10 +2,14 @@
 //! the schedule and the size of the latents.
 
 use super::crossfeed::Crossfeed;
+use super::curve::Curve;
+use super::extend::Origin;
 use super::mix::EmbeddingMix;
 use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
 use super::stems::StemLimit;
-use crate::diffusion::{Latent, ModelInfo, NoiseKind, Sampler, Schedule, SchedulePolicy};
+use crate::diffusion::{
+    GuidanceSteps, Latent, ModelInfo, NoiseKind, Sampler, Schedule, SchedulePolicy,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PromptRules;
 use std::ops::Range;
@@ -22,6 +26,9 @@ pub struct Keyframe {
     pub seed: u64,
     /// The start latent itself, in place of the seed's noise.
     pub start: Option<Arc<Latent>>,
+    /// Where it goes on from: a frame of another session ([`Session::extend`](super::Session::extend)), in
+    /// place of prompts, seed and start, which are then only what a caller may show.
+    pub origin: Option<Arc<Origin>>,
 }
 
 impl Keyframe {
@@ -66,6 +73,20 @@ pub struct BlendOptions {
     pub guidance: f64,
     /// What of the guidance is left in the middle, above 0 to 1.
     pub guidance_mid_damper: f64,
+    /// The guidance scale by t, through the whole transition, in place of `guidance` and its damper: values
+    /// of 0 to 100, of which those up to 1 turn guidance off.
+    pub guidance_over_t: Option<Curve>,
+    /// What of the guidance scale g is left along a run: x is 0 at its first step and 1 at its last, and the
+    /// scale there is 1 + (g - 1) y, for y of 0 to 100. At 0 the negative prompt is not evaluated.
+    pub guidance_over_steps: Option<Curve>,
+    /// Steps that are guided, from the first on; behind them guidance is off, and each step costs half.
+    /// `None`: all.
+    pub guided_steps: Option<usize>,
+    /// How far guided predictions are brought back to the deviation of unguided ones, 0 (not at all) to 1
+    /// ([`GuidanceSteps::rescale`]). For models that predict the velocity; 0.7 is the usual value.
+    pub guidance_rescale: f64,
+    /// Whether the last keyframe leads back to the first; t then runs to their number.
+    pub looped: bool,
     /// Whose random numbers the seeds stand for.
     pub noise: NoiseKind,
     /// How a run goes from step to step.
@@ -96,6 +117,11 @@ impl Default for BlendOptions {
             mid_compression: 2.0,
             guidance: 4.0,
             guidance_mid_damper: 0.5,
+            guidance_over_t: None,
+            guidance_over_steps: None,
+            guided_steps: None,
+            guidance_rescale: 0.0,
+            looped: false,
             noise: NoiseKind::Cuda,
             sampler: Sampler::Ddim,
             branch1_crossfeed: None,
@@ -123,6 +149,10 @@ pub(crate) struct Recipe {
     pub(crate) plan: Plan,
     /// What branches run, for each level of the plan.
     pub(crate) spans: Vec<Span>,
+    /// The trees of the segments, where each has branches of its own; else all have `plan`.
+    pub(crate) plans: Option<Arc<Vec<Plan>>>,
+    /// Whether the last keyframe leads back to the first.
+    pub(crate) looped: bool,
     pub(crate) schedule: Arc<Schedule>,
     /// How far each keyframe is drawn to the one before, for each step; `None`: not at all.
     pub(crate) branch1: Option<Arc<[f64]>>,
@@ -131,6 +161,8 @@ pub(crate) struct Recipe {
     pub(crate) guidance: f64,
     pub(crate) damper: f64,
     pub(crate) damping: GuidanceDamping,
+    pub(crate) guidance_over_t: Option<Curve>,
+    pub(crate) guidance_steps: Arc<GuidanceSteps>,
     pub(crate) embedding_mix: EmbeddingMix,
     pub(crate) prompt_rules: PromptRules,
     pub(crate) noise: NoiseKind,
@@ -191,15 +223,23 @@ impl Recipe {
         let [branch1, parental] = crossfeeds(options)?;
         let branch1 = branch1_coefficients(branch1, &plan, count)?;
         let parental = parental_coefficients(parental, &plan, count);
+        let guidance_steps = guidance_steps(options, schedule.steps.len())?;
+        if let Some(curve) = &options.guidance_over_t {
+            curve.range().into_iter().try_for_each(|y| within("guidance scale", y, 0.0, 100.0))?;
+        }
         Ok(Recipe {
             shape: latent_shape(size, model)?,
             spans: spans(&plan, count, branch1.as_deref(), &parental),
             plan,
+            plans: None,
+            looped: options.looped,
             schedule: Arc::new(schedule),
             branch1,
             parental,
             guidance: if unguided { 1.0 } else { options.guidance },
             damper: if unguided { 1.0 } else { options.guidance_mid_damper },
+            guidance_over_t: options.guidance_over_t.clone(),
+            guidance_steps: Arc::new(guidance_steps),
             damping: match look {
                 Look::Compat2022 => GuidanceDamping::Compat2022,
                 Look::Compat2023 if !unguided => GuidanceDamping::Compat2023,
@@ -212,9 +252,57 @@ impl Recipe {
         })
     }
 
-    /// The guidance scale at `fraction`.
-    pub(crate) fn guidance_at(&self, fraction: f64) -> f64 {
-        self.damping.at(self.guidance, self.damper, fraction)
+    /// The tree of a segment.
+    pub(crate) fn plan_of(&self, segment: usize) -> &Plan {
+        match &self.plans {
+            Some(plans) => plans.get(segment).unwrap_or(&self.plan),
+            None => &self.plan,
+        }
+    }
+
+    /// The guidance scale at `t`, `fraction` of the way through its segment, before its course over steps.
+    /// `own` are the scales that the segment's keyframes bring along; they fade into the recipe's.
+    pub(crate) fn guidance_at(&self, t: f64, fraction: f64, own: [Option<f64>; 2]) -> f64 {
+        let usual = match &self.guidance_over_t {
+            Some(curve) => curve.at(t),
+            None => self.guidance,
+        };
+        let scale = match own {
+            [None, None] => usual,
+            [from, to] => {
+                let [from, to] = [from, to].map(|own| own.unwrap_or(usual));
+                (1.0 - fraction) * from + fraction * to
+            }
+        };
+        match &self.guidance_over_t {
+            // No guidance is a scale of exactly 1.
+            Some(_) => {
+                if scale > 1.0 {
+                    scale
+                } else {
+                    1.0
+                }
+            }
+            None => self.damping.at(scale, self.damper, fraction),
+        }
+    }
+
+    /// Fails where a frame doesn't leave all that a session would need to go on from it: branches that are
+    /// drawn along their way, or that start at any of its steps.
+    ///
+    /// # Errors
+    /// `Unsupported`.
+    pub(crate) fn check_extension(&self) -> Result<()> {
+        let drawn = self.branch1.is_some() || self.parental.iter().any(Option::is_some);
+        let what = match (self.plan.is_nested(), drawn) {
+            (true, _) => "the tree of 2023",
+            (_, true) => "crossfeeds",
+            _ => return Ok(()),
+        };
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("going on from a session's frame is not supported with {what}"),
+        ))
     }
 
     /// The memory that the state of one branch takes, in bytes.
@@ -238,7 +326,7 @@ fn crossfeeds(options: &BlendOptions) -> Result<[Crossfeed; 2]> {
 }
 
 /// The same as numbers for each step, unless nothing is ever drawn.
-fn effective(mut coefficients: Vec<f64>, end: usize) -> Option<Arc<[f64]>> {
+pub(super) fn effective(mut coefficients: Vec<f64>, end: usize) -> Option<Arc<[f64]>> {
     coefficients.iter_mut().skip(end).for_each(|c| *c = 0.0);
     coefficients.iter().any(|&c| c > 0.0).then(|| coefficients.into())
 }
@@ -279,7 +367,7 @@ fn last_drawn(coefficients: Option<&[f64]>) -> usize {
 }
 
 /// What the branches of each level run, and what is kept of it.
-fn spans(
+pub(super) fn spans(
     plan: &Plan,
     steps: usize,
     branch1: Option<&[f64]>,
@@ -305,8 +393,24 @@ fn spans(
     levels.iter().map(|level| level.steps.start).enumerate().map(of).collect()
 }
 
+/// The course of guidance along the steps of a run.
+fn guidance_steps(options: &BlendOptions, steps: usize) -> Result<GuidanceSteps> {
+    let share = |step: usize| step as f64 / (steps.max(2) - 1) as f64;
+    let mut factors: Vec<f64> = match &options.guidance_over_steps {
+        Some(curve) => (0..steps).map(|step| curve.at(share(step))).collect(),
+        None => Vec::new(),
+    };
+    if let Some(guided) = options.guided_steps {
+        factors.resize(steps, 1.0);
+        factors.iter_mut().skip(guided).for_each(|factor| *factor = 0.0);
+    }
+    let course = GuidanceSteps { factors, rescale: options.guidance_rescale };
+    course.check()?;
+    Ok(course)
+}
+
 /// The latent of a picture of `size` pixels.
-fn latent_shape([width, height]: [usize; 2], model: &ModelInfo) -> Result<[usize; 3]> {
+pub(super) fn latent_shape([width, height]: [usize; 2], model: &ModelInfo) -> Result<[usize; 3]> {
     /// Beyond this no machine holds the activations; a typing error does not reach an allocation.
     const MOST: usize = 16_384;
     for (name, length) in [("width", width), ("height", height)] {

@@ -92,6 +92,9 @@ pub struct Branching {
     pub branches: Vec<usize>,
 }
 
+/// The most levels of a tree.
+const LEVELS: usize = 64;
+
 /// Steps between two injections at the least.
 const DISTANCE: usize = 3;
 
@@ -182,7 +185,6 @@ impl Branching {
         if let Some(late) = self.injections.iter().find(|&&step| step >= steps) {
             return Err(Error::invalid(format!("an injection at step {late} of {steps}")));
         }
-        const LEVELS: usize = 64;
         if self.injections.len() > LEVELS {
             let count = self.injections.len();
             return Err(Error::invalid(format!("{count} injections: wanted up to {LEVELS}")));
@@ -254,12 +256,17 @@ impl Plan {
                 fractions: spacing(count, compression),
             })
             .collect();
+        Ok(Plan::of_levels(levels))
+    }
+
+    /// The tree of levels whose branches start between those of the level above.
+    fn of_levels(levels: Vec<Level>) -> Self {
         let above = |level: usize| match level.checked_sub(1) {
             Some(above) => sources_of(&levels, above),
             None => Vec::new(),
         };
         let sources = (0..levels.len()).map(above).collect();
-        Ok(Plan { levels, sources, nested: false })
+        Plan { levels, sources, nested: false }
     }
 
     /// The tree of 2023: `branching.branches` counts the branches that are put in at each of the
@@ -330,6 +337,39 @@ impl Plan {
         let mut leaves: Vec<f64> = self.levels.iter().flat_map(|l| &l.fractions).copied().collect();
         leaves.sort_by(f64::total_cmp);
         leaves
+    }
+
+    /// The tree of these levels.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for no levels or more than 64, steps that don't follow each other from 0 on, a first
+    /// level of others than the two keyframes, and fractions that don't rise from 0 to 1.
+    pub(super) fn from_levels(levels: Vec<Level>) -> Result<Self> {
+        const MOST: usize = 100_000;
+        let mut step = 0;
+        for level in &levels {
+            let (steps, fractions) = (&level.steps, &level.fractions);
+            if steps.start != step || steps.is_empty() {
+                return Err(Error::invalid(format!(
+                    "a level of steps {steps:?} after step {step}"
+                )));
+            }
+            step = steps.end;
+            let ends = [fractions.first(), fractions.last()] == [Some(&0.0), Some(&1.0)];
+            let rise = fractions.windows(2).all(|pair| pair[0] <= pair[1]);
+            if !(ends && rise && (2..=MOST).contains(&fractions.len())) {
+                return Err(Error::invalid("a level whose fractions don't rise from 0 to 1"));
+            }
+        }
+        match levels.first() {
+            Some(first) if levels.len() <= LEVELS && first.fractions.len() == 2 => {
+                Ok(Plan::of_levels(levels))
+            }
+            _ => Err(Error::invalid(format!(
+                "{} levels: wanted 1 to {LEVELS}, the first with the two keyframes",
+                levels.len()
+            ))),
+        }
     }
 
     /// The levels, in the order in which they run. The first holds the two keyframes.

@@ -5,6 +5,7 @@
 //! by level, each level's branches together (`lineage.rs` says what stands where).
 
 use super::cache::{BATCH, Cache};
+use super::extend;
 use super::lineage::{Lineage, Node, Origin};
 use super::mix::mix_contexts;
 use super::options::{Keyframe, Recipe};
@@ -85,11 +86,16 @@ impl Tree {
         self.evaluated.load(Ordering::Relaxed)
     }
 
-    /// The memory that latents and conditioning take, in bytes.
+    /// The memory that latents, conditioning, and what keyframes brought along take, in bytes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let contexts: usize = self.contexts.lock().values().map(|c| c.data().len()).sum();
         let mask = self.empty_mask.lock().as_ref().map_or(0, |latent| latent.data().len());
-        (self.cache.bytes() + (contexts + mask) * size_of::<f32>()) as u64
+        let brought = self.keyframes.iter().map(|keyframe| {
+            let start = keyframe.start.as_ref().map_or(0, |latent| latent.bytes());
+            start + keyframe.origin.as_ref().map_or(0, |origin| origin.bytes())
+        });
+        let brought: usize = brought.sum();
+        (self.cache.bytes() + brought + (contexts + mask) * size_of::<f32>()) as u64
     }
 
     pub(crate) fn model(&self) -> &Model {
@@ -112,6 +118,22 @@ impl Tree {
         Lineage { recipe: &self.recipe, keyframes: self.keyframes.len() }
     }
 
+    /// Segments: one less than keyframes, or as many where the last leads back to the first.
+    pub(crate) fn segments(&self) -> usize {
+        self.lineage().segments()
+    }
+
+    /// What a keyframe brings along of a branch.
+    fn given(&self, node: Node) -> Option<&Arc<Trail>> {
+        let keyframe = self.lineage().keyframe(node)?;
+        self.keyframes.get(keyframe)?.origin.as_ref()?.trails().get(node.level)
+    }
+
+    /// Whether a branch has not to be made.
+    fn has(&self, node: Node) -> bool {
+        self.given(node).is_some() || self.cache.missing(std::iter::once(node)).is_empty()
+    }
+
     /// The frame's branch at `place`.
     pub(crate) fn leaf(&self, place: Place) -> Node {
         self.lineage().leaf(place)
@@ -121,7 +143,7 @@ impl Tree {
     fn complete(&self, level: usize, segment: Option<usize>) -> bool {
         let lineage = self.lineage();
         match segment.filter(|&segment| segment <= lineage.last_segment()) {
-            Some(segment) => self.cache.missing(lineage.nodes(level, segment)).is_empty(),
+            Some(segment) => lineage.nodes(level, segment).all(|node| self.has(node)),
             None => true,
         }
     }
@@ -151,8 +173,7 @@ impl Tree {
     /// Evaluations that the branches at `wanted` need, those they start from included, and that are not
     /// in the cache.
     pub(crate) fn evaluations(&self, wanted: &[(Node, Place)]) -> usize {
-        let missing =
-            self.missing(wanted, |node| self.cache.missing(std::iter::once(node)).is_empty());
+        let missing = self.missing(wanted, |node| self.has(node));
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         missing.keys().for_each(|node| *counts.entry(node.level).or_default() += 1);
         let of = |(level, count): (usize, usize)| {
@@ -224,18 +245,23 @@ impl Tree {
         if self.recipe.plan.is_nested() || !self.complete(level, Some(segment)) {
             return;
         }
-        let left = self.complete(level, segment.checked_sub(1));
-        let right = self.complete(level, Some(segment + 1));
-        let lineage = self.lineage();
+        // The neighbours; those of a loop's ends are each other's.
+        let (lineage, looped) = (self.lineage(), self.recipe.looped);
+        let end = lineage.last_segment();
+        let before = segment.checked_sub(1).or(looped.then_some(end));
+        let behind = if segment == end && looped { 0 } else { segment + 1 };
+        let left = self.complete(level, before);
+        let right = self.complete(level, Some(behind));
         let indices: Vec<_> = (0..level).map(|level| lineage.indices(level, segment)).collect();
         self.cache.retain(|node| {
             let Some(indices) = indices.get(node.level) else {
                 return true;
             };
             let (first, last) = (indices.start, indices.end.saturating_sub(1));
+            let shared = lineage.node(node.level, last).index;
             let inside = first < node.index && node.index < last
                 || node.index == first && left
-                || node.index == last && right;
+                || node.index == shared && right;
             !inside
         });
     }
@@ -246,9 +272,10 @@ impl Tree {
             .keyframes
             .get(node.index as usize)
             .ok_or_else(|| Error::internal("a keyframe beyond the last"))?;
-        match &keyframe.start {
-            Some(latent) => Ok(Latent::clone(latent)),
-            None => noise(self.recipe.noise, keyframe.seed, self.recipe.shape),
+        match (self.given(node), &keyframe.start) {
+            (Some(trail), _) => Ok(trail.last().latent.clone()),
+            (None, Some(latent)) => Ok(Latent::clone(latent)),
+            (None, None) => noise(self.recipe.noise, keyframe.seed, self.recipe.shape),
         }
     }
 
@@ -266,7 +293,8 @@ impl Tree {
             // What is there is held on to, and what nobody needs any more is let go of.
             let before = std::mem::take(&mut known);
             let mut missing = self.missing(wanted, |node| {
-                let found = before.get(&node).cloned().or_else(|| self.cache.get(node));
+                let found = before.get(&node).or_else(|| self.given(node)).cloned();
+                let found = found.or_else(|| self.cache.get(node));
                 found.is_some_and(|trail| known.insert(node, trail).is_none())
             });
             let Some((&Node { level, .. }, _)) = missing.first_key_value() else {
@@ -332,7 +360,7 @@ impl Tree {
                 feed,
                 positive,
                 negative,
-                guidance: self.recipe.guidance_at(place.fraction),
+                guidance: self.guidance_at(*place),
                 extra: extra.clone(),
             });
         }
@@ -341,6 +369,7 @@ impl Tree {
             schedule: Arc::clone(&self.recipe.schedule),
             steps: span.steps.clone(),
             keep: span.keep,
+            guidance: Arc::clone(&self.recipe.guidance_steps),
         };
         let (mut evaluations, mut counted) = (0, 0);
         let trails = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
@@ -365,7 +394,7 @@ impl Tree {
     /// The keyframes that a place lies between, or is.
     fn ends_of(&self, place: Place) -> [&Keyframe; 2] {
         let from = &self.keyframes[place.segment];
-        let to = self.keyframes.get(place.segment + 1).unwrap_or(from);
+        let to = &self.keyframes[(place.segment + 1) % self.keyframes.len()];
         match place.fraction {
             0.0 => [from, from],
             1.0 => [to, to],
@@ -376,21 +405,68 @@ impl Tree {
     /// The conditioning of a branch. Prompts' own is shared, so that it is projected once per batch.
     fn mixed(&self, contexts: &Contexts, place: Place) -> Result<(Arc<Context>, Arc<Context>)> {
         let [from, to] = self.ends_of(place);
-        let mix = |from: &str, to: &str| {
-            let (p, q) = (&contexts[from], &contexts[to]);
-            match from == to {
-                true => Ok(Arc::clone(p)),
-                false => {
-                    mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new)
-                }
-            }
+        let mix = |[p, q]: [&Arc<Context>; 2]| match Arc::ptr_eq(p, q) {
+            true => Ok(Arc::clone(p)),
+            false => mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new),
         };
-        Ok((mix(&from.prompt, &to.prompt)?, mix(&from.negative_prompt, &to.negative_prompt)?))
+        let told = [from, to].map(|keyframe| match &keyframe.origin {
+            Some(origin) => origin.contexts(),
+            None => [&contexts[&keyframe.prompt], &contexts[&keyframe.negative_prompt]],
+        });
+        Ok((mix(told.map(|pair| pair[0]))?, mix(told.map(|pair| pair[1]))?))
+    }
+
+    /// The guidance scale at a place, before its course over steps. A keyframe that comes from another
+    /// session brings the scale that it had there.
+    fn guidance_at(&self, place: Place) -> f64 {
+        let own = self.ends_of(place).map(|k| k.origin.as_ref().map(|origin| origin.guidance()));
+        let t = place.segment as f64 + place.fraction;
+        let t = self.lineage().around(t);
+        self.recipe.guidance_at(t, place.fraction, own)
+    }
+
+    /// What the frame at `place` leaves to a session that goes on from it.
+    pub(crate) fn origin(&self, place: Place, call: &Call<'_>) -> Result<extend::Origin> {
+        self.recipe.check_extension()?;
+        let mut meter = self.meter(call, &[(self.leaf(place), place)], 0);
+        let levels = self.recipe.plan.levels();
+        let mut states = Vec::with_capacity(levels.len());
+        // From the noise on, so that nothing is let go of before it was used.
+        for (index, level) in levels.iter().enumerate() {
+            let Origin { from, mix, .. } = self.lineage().origin(index + 1, place);
+            let above = from.into_iter().filter(|node| node.level > 0);
+            let above: Vec<_> = above.map(|node| (node, self.lineage().place_of(node))).collect();
+            let known = self.finish(&above, Priority::Urgent, &mut meter)?;
+            let [left, right] = from.map(|node| self.start(node, level.steps.start, &known));
+            states.push(left?.mix(&right?, mix)?);
+        }
+        let contexts = self.contexts(&[place], Priority::Urgent, call)?;
+        let (positive, negative) = self.mixed(&contexts, place)?;
+        let starts = levels.iter().map(|level| level.steps.start).collect();
+        extend::Origin::new(states, starts, [positive, negative], self.guidance_at(place))
+    }
+
+    /// The branches that are kept at present, but for finished frames.
+    pub(crate) fn kept_branches(&self) -> Vec<(Node, Arc<Trail>)> {
+        self.cache.inner()
+    }
+
+    /// The first step after which a branch's states are kept, and how many are; `None` where it is no branch
+    /// of this tree that others start from.
+    pub(crate) fn kept_steps(&self, node: Node) -> Option<(usize, usize)> {
+        let lineage = self.lineage();
+        let inner = (1..lineage.leaf_level()).contains(&node.level);
+        if !inner || node.index >= lineage.total(node.level) {
+            return None;
+        }
+        let span = &self.recipe.spans[node.level - 1];
+        Some((span.keep, span.steps.end - span.keep))
     }
 
     /// The conditioning of all prompts that branches need, computed at the first need.
     fn contexts(&self, places: &[Place], priority: Priority, call: &Call<'_>) -> Result<Contexts> {
         let ends = places.iter().flat_map(|place| self.ends_of(*place));
+        let ends = ends.filter(|keyframe| keyframe.origin.is_none());
         let prompts = ends.flat_map(|k| [k.prompt.as_str(), k.negative_prompt.as_str()]);
         let prompts: BTreeSet<&str> = prompts.collect();
         let known = self.contexts.lock().clone();

@@ -16,6 +16,8 @@ mod model;
 mod opaque;
 mod session;
 mod status;
+mod store;
+mod timing;
 mod version;
 
 pub use call::*;
@@ -27,6 +29,8 @@ pub use model::*;
 pub use opaque::*;
 pub use session::*;
 pub use status::*;
+pub use store::*;
+pub use timing::*;
 pub use version::*;
 
 use crate::error::{Error, Result, guarded};

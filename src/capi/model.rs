@@ -95,6 +95,8 @@ pub struct lb_model_info {
     pub licence: *const c_char,
     /// 32 hexadecimal digits that tell these weights from others, the same for both layouts of files.
     pub fingerprint: *const c_char,
+    /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+    pub samples: u64,
 }
 
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
@@ -115,6 +117,7 @@ unsafe impl Growing for lb_model_info {
             name: std::ptr::null(),
             licence: std::ptr::null(),
             fingerprint: std::ptr::null(),
+            samples: 0,
         }
     }
 }
@@ -253,6 +256,7 @@ pub unsafe extern "C" fn lb_model_get_info(
             name: name.as_ptr(),
             licence: licence.as_ptr(),
             fingerprint: fingerprint.as_ptr(),
+            samples: model.engine().samples(),
             ..known
         };
         // SAFETY: `read` has found the struct not to be NULL, and its size to be one.

@@ -4,6 +4,7 @@ use super::call::{lb_call, watched};
 use super::growing::{Growing, fill, read, write};
 use super::handle::{Kind, Registry};
 use super::model::model;
+use super::timing::{curve, lb_curve};
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
 use crate::blend::{BlendOptions, Branching, Crossfeed, Keyframe, Look, Preset, Session};
 use crate::diffusion::{NoiseKind, Sampler};
@@ -147,6 +148,18 @@ pub struct lb_blend_options {
     pub sampler: lb_sampler,
     /// Must be 0.
     pub reserved: u32,
+    /// The guidance scale by t, through the whole transition, in place of guidance and its damper; copied.
+    /// NULL: by these.
+    pub guidance_over_t: *const lb_curve,
+    /// What of the guidance scale g is left along a run: x is 0 at its first step and 1 at its last, and the
+    /// scale there 1 + (g - 1) y; copied. NULL: all of it.
+    pub guidance_over_steps: *const lb_curve,
+    /// How far guided predictions are brought back to the deviation of unguided ones, 0 to 1.
+    pub guidance_rescale: f64,
+    /// Steps that are guided, from the first on; behind them a step costs half. 0: all.
+    pub guided_steps: u32,
+    /// Whether the last keyframe leads back to the first, 0 or 1; t then runs to their number.
+    pub looped: u32,
 }
 
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
@@ -182,6 +195,11 @@ unsafe impl Growing for lb_blend_options {
             parental_crossfeed_decay: 0.0,
             sampler: LB_SAMPLER_DDIM,
             reserved: 0,
+            guidance_over_t: std::ptr::null(),
+            guidance_over_steps: std::ptr::null(),
+            guidance_rescale: options.guidance_rescale,
+            guided_steps: 0,
+            looped: 0,
         }
     }
 }
@@ -213,9 +231,13 @@ pub struct lb_session_info {
     pub evaluations_done: u64,
     /// Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
     pub evaluations_to_prepare: u64,
-    /// What the session holds in all: cached_bytes and the conditioning of its prompts. The model's own
-    /// memory is in lb_model_info.
+    /// What the session holds in all: cached_bytes, the conditioning of its prompts, and what its keyframes
+    /// brought along. The model's own memory is in lb_model_info.
     pub memory_bytes: u64,
+    /// Segments: one less than keyframes, or as many in a loop.
+    pub segments: u32,
+    /// 1 where the last keyframe leads back to the first, else 0.
+    pub looped: u32,
 }
 
 // SAFETY: repr(C), starts with its size; numbers may have any bits.
@@ -237,6 +259,8 @@ unsafe impl Growing for lb_session_info {
             evaluations_done: 0,
             evaluations_to_prepare: 0,
             memory_bytes: 0,
+            segments: 0,
+            looped: 0,
         }
     }
 }
@@ -250,14 +274,23 @@ pub(super) fn session(handle: *const lb_session) -> Result<Arc<Session>> {
     SESSIONS.get(handle.cast()).ok_or_else(|| Error::invalid(wrong))
 }
 
+/// A new handle of a session, with one reference.
+pub(super) fn insert(session: Session) -> *mut lb_session {
+    SESSIONS.insert(session).cast()
+}
+
 /// Most keyframes and levels that a call is believed to mean.
-const MOST: u64 = 1 << 16;
+pub(super) const MOST: u64 = 1 << 16;
 
 /// The elements of a caller's array.
 ///
 /// # Safety
 /// `pointer` is NULL, or points to `count` readable elements.
-unsafe fn elements<T: Copy>(pointer: *const T, count: u64, name: &str) -> Result<Vec<T>> {
+pub(super) unsafe fn elements<T: Copy>(
+    pointer: *const T,
+    count: u64,
+    name: &str,
+) -> Result<Vec<T>> {
     if count > MOST {
         return Err(Error::invalid(format!("{count} {name}: wanted up to {MOST}")));
     }
@@ -266,6 +299,20 @@ unsafe fn elements<T: Copy>(pointer: *const T, count: u64, name: &str) -> Result
     }
     // SAFETY: not NULL where there are any, and readable by the caller's word. They need not be aligned.
     Ok((0..count as usize).map(|index| unsafe { pointer.add(index).read_unaligned() }).collect())
+}
+
+/// A caller's keyframe.
+///
+/// # Safety
+/// As the header says of `lb_keyframe`.
+pub(super) unsafe fn keyframe(pointer: *const lb_keyframe) -> Result<Keyframe> {
+    // SAFETY: passed on.
+    let (raw, prompt, negative) = unsafe {
+        let raw = read(pointer)?;
+        let prompt = text(raw.prompt, "lb_keyframe.prompt")?;
+        (raw, prompt, text(raw.negative_prompt, "lb_keyframe.negative_prompt")?)
+    };
+    Ok(Keyframe::new(prompt.unwrap_or(""), raw.seed).negative(negative.unwrap_or("")))
 }
 
 /// # Safety
@@ -315,6 +362,13 @@ unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
         mid_compression: raw.mid_compression,
         guidance: raw.guidance,
         guidance_mid_damper: raw.guidance_mid_damper,
+        // SAFETY: passed on.
+        guidance_over_t: unsafe { curve(raw.guidance_over_t)? },
+        // SAFETY: passed on.
+        guidance_over_steps: unsafe { curve(raw.guidance_over_steps)? },
+        guided_steps: (raw.guided_steps > 0).then_some(raw.guided_steps as usize),
+        guidance_rescale: raw.guidance_rescale,
+        looped: raw.looped != 0,
         noise: match raw.noise {
             LB_NOISE_CUDA => NoiseKind::Cuda,
             LB_NOISE_CPU => NoiseKind::Cpu,
@@ -379,14 +433,7 @@ pub unsafe extern "C" fn lb_session_new(
         let mut frames = Vec::with_capacity(pointers.len());
         for pointer in pointers {
             // SAFETY: passed on.
-            let (raw, prompt, negative) = unsafe {
-                let raw = read(pointer)?;
-                let prompt = text(raw.prompt, "lb_keyframe.prompt")?;
-                (raw, prompt, text(raw.negative_prompt, "lb_keyframe.negative_prompt")?)
-            };
-            frames.push(
-                Keyframe::new(prompt.unwrap_or(""), raw.seed).negative(negative.unwrap_or("")),
-            );
+            frames.push(unsafe { keyframe(pointer)? });
         }
         let raw = match options.is_null() {
             true => lb_blend_options::defaults(),
@@ -483,6 +530,8 @@ pub unsafe extern "C" fn lb_session_get_info(
             evaluations_done: session.evaluated(),
             evaluations_to_prepare: session.evaluations_to_prepare() as u64,
             memory_bytes: session.memory_bytes(),
+            segments: session.segments() as u32,
+            looped: u32::from(session.looped()),
             ..known
         };
         // SAFETY: `read` has found the struct not to be NULL, and its size to be one.

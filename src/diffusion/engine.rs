@@ -2,9 +2,11 @@
 //! the choice of backend is erased: blending sees only this.
 
 use super::feed::Feed;
+use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
 use super::schedule::Schedule;
 use super::state::Trail;
+use crate::backend::Numerics;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use std::ops::Range;
@@ -25,7 +27,7 @@ pub struct Branch {
     /// The conditioning of the negative prompt.
     pub negative: Arc<Context>,
     /// The guidance scale g: the prediction is n + g (p - n) (Ho & Salimans 2021). At exactly 1 the
-    /// negative prompt is not evaluated.
+    /// negative prompt is not evaluated. See [`Batch::guidance`] for its course along the steps.
     pub guidance: f64,
     /// Further input channels of an inpainting model: mask and masked picture.
     pub extra: Option<Arc<Latent>>,
@@ -42,11 +44,13 @@ pub struct Batch {
     pub steps: Range<usize>,
     /// The first step after which a branch's state is handed back; the last is in any case.
     pub keep: usize,
+    /// How guidance goes along the steps.
+    pub guidance: Arc<GuidanceSteps>,
 }
 
 impl Batch {
-    /// Fails for steps that are none, or beyond the schedule, and for branches of which only some have
-    /// a history.
+    /// Fails for steps that are none, or beyond the schedule, for branches of which only some have
+    /// a history, and for a course of guidance that is none.
     ///
     /// # Errors
     /// `InvalidArgument`.
@@ -59,7 +63,7 @@ impl Batch {
         if with != 0 && with != self.branches.len() {
             return Err(Error::invalid("some branches of a batch lack their history"));
         }
-        Ok(())
+        self.guidance.check()
     }
 }
 
@@ -88,6 +92,17 @@ pub trait Engine: Send + Sync {
     /// The memory in bytes that the weights take; 0 where an engine doesn't say.
     fn weight_bytes(&self) -> u64 {
         0
+    }
+
+    /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+    /// 0 from an engine that doesn't count.
+    fn samples(&self) -> u64 {
+        0
+    }
+
+    /// What decides the last bits of its results.
+    fn numerics(&self) -> Numerics {
+        Numerics::unknown()
     }
 
     /// Prepares a batch to be denoised.

@@ -2,15 +2,17 @@
 
 use super::engine::{Batch, Branch, Denoising, Engine, Posterior};
 use super::feed::Feed;
+use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
 use super::sampler::{StepWeights, data_prediction};
 use super::state::{State, Trail};
-use crate::backend::{Backend, HostTensor};
+use crate::backend::{Backend, HostTensor, Numerics};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
 use crate::net::{Evaluation, KeysValues, Layers, TextEncoder, Unet, Vae};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Branches evaluated in one call of the UNet. Cancelling waits for one such call at most.
 const BRANCHES: usize = 4;
@@ -28,6 +30,8 @@ pub(crate) struct Pipeline<B: Backend> {
     vae_channels: [usize; 2],
     unet_channels: usize,
     weight_bytes: u64,
+    /// Samples that the UNet has evaluated.
+    samples: AtomicU64,
 }
 
 impl<B: Backend> Pipeline<B> {
@@ -67,6 +71,7 @@ impl<B: Backend> Pipeline<B> {
             vae_channels,
             unet_channels,
             weight_bytes: meter.numbers() * B::WEIGHT_BYTES as u64,
+            samples: AtomicU64::new(0),
         })
     }
 
@@ -119,6 +124,20 @@ impl<B: Backend> Pipeline<B> {
         self.backend.upload(&HostTensor::new([latents.len(), height, width, channels], values)?)
     }
 
+    /// What the guided prediction of each sample is multiplied with ([`GuidanceSteps::correction`]).
+    fn corrections(
+        &self,
+        course: &GuidanceSteps,
+        predictions: [&B::Tensor; 2],
+        scales: &[f64],
+    ) -> Result<Vec<f64>> {
+        let [positive, negative] = predictions.map(|x| self.backend.download(x));
+        let (positive, negative) = (positive?, negative?);
+        let length = (positive.data().len() / scales.len().max(1)).max(1);
+        let pairs = positive.data().chunks(length).zip(negative.data().chunks(length));
+        Ok(pairs.zip(scales).map(|((p, n), &g)| course.correction(p, n, g)).collect())
+    }
+
     /// The latents that an activation (n, h, w, channels) holds.
     fn download(&self, x: &B::Tensor) -> Result<Vec<Latent>> {
         let host = self.backend.download(x)?;
@@ -161,6 +180,14 @@ impl<B: Backend> Engine for Pipeline<B> {
 
     fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.backend.numerics()
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
@@ -216,6 +243,14 @@ struct Group<B: Backend> {
     kept: Vec<Vec<State>>,
     extra: Option<B::Tensor>,
     guidance: Vec<f64>,
+    guided: Layout,
+    /// For steps at which guidance is off.
+    plain: Layout,
+    keys_values: KeysValues<B>,
+}
+
+/// The samples of one evaluation.
+struct Layout {
     /// The latent of each sample, guided branches twice.
     rows: Vec<usize>,
     /// The prompt of each sample.
@@ -223,7 +258,6 @@ struct Group<B: Backend> {
     /// Which sample is a branch's prediction under its prompt, and under its negative prompt.
     positive: Vec<usize>,
     negative: Vec<usize>,
-    keys_values: KeysValues<B>,
 }
 
 /// A batch on its way through its steps.
@@ -282,6 +316,13 @@ impl<B: Backend> Group<B> {
             let guided = branch.guidance != 1.0;
             negative.push(if guided { add(&branch.negative) } else { positive[row] });
         }
+        let all: Vec<usize> = (0..branches.len()).collect();
+        let plain = Layout {
+            prompts: positive.iter().map(|&sample: &usize| prompts[sample]).collect(),
+            rows: all.clone(),
+            positive: all.clone(),
+            negative: all,
+        };
         let (tokens, width) = contexts.first().map_or((0, 0), |c| (c.tokens(), c.width()));
         let mut values = Vec::with_capacity(contexts.len() * tokens * width);
         contexts.iter().for_each(|context| values.extend_from_slice(context.data()));
@@ -302,10 +343,8 @@ impl<B: Backend> Group<B> {
             kept: Vec::new(),
             extra: if extra.is_empty() { None } else { Some(pipeline.upload(&extra, 1.0)?) },
             guidance: branches.iter().map(|branch| branch.guidance).collect(),
-            rows,
-            prompts,
-            positive,
-            negative,
+            guided: Layout { rows, prompts, positive, negative },
+            plain,
             keys_values: pipeline.unet.keys_values(&pipeline.backend, &values)?,
         })
     }
@@ -352,33 +391,48 @@ impl<B: Backend> Denoising for Run<B> {
         let Pipeline { backend, unet, .. } = &*self.pipeline;
         let evaluations = self.groups.len() * self.batch.steps.len();
         if self.done < evaluations {
-            let index = self.batch.steps.start + self.done / self.groups.len();
+            let number = self.batch.steps.start + self.done / self.groups.len();
             let count = self.groups.len();
             let schedule = &self.batch.schedule;
-            let step = &schedule.steps[index];
+            let step = &schedule.steps[number];
             let group = &mut self.groups[self.done % count];
-            group.draw(&self.pipeline, index)?;
+            group.draw(&self.pipeline, number)?;
+            let course = &self.batch.guidance;
+            let off = course.factor(number) == 0.0;
+            let layout = if off { &group.plain } else { &group.guided };
             let time = unet.time(backend, step.timestep as f64)?;
             let evaluation = Evaluation {
                 latents: &group.latents,
                 extra: group.extra.as_ref(),
-                rows: &group.rows,
-                prompts: &group.prompts,
+                rows: &layout.rows,
+                prompts: &layout.prompts,
                 time: &time,
                 keys_values: &group.keys_values,
             };
             let prediction = unet.forward(backend, &evaluation)?;
-            let positive = backend.gather(&prediction, &group.positive)?;
-            let negative = backend.gather(&prediction, &group.negative)?;
+            self.pipeline.samples.fetch_add(layout.rows.len() as u64, Ordering::Relaxed);
+            let positive = backend.gather(&prediction, &layout.positive)?;
+            let negative = backend.gather(&prediction, &layout.negative)?;
+            let scales: Vec<f64> =
+                group.guidance.iter().map(|&g| course.scale(g, number)).collect();
+            let corrections = match course.rescale > 0.0 && !off {
+                true => self.pipeline.corrections(course, [&positive, &negative], &scales)?,
+                false => vec![1.0; scales.len()],
+            };
             let each = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
-                group.guidance.iter().map(|&g| weight(g) as f32).collect()
+                scales.iter().map(|&g| weight(g) as f32).collect()
+            };
+            // Of a prediction: times what rescaling leaves of it.
+            let part = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
+                let scales = scales.iter().zip(&corrections);
+                scales.map(|(&g, correction)| (weight(g) * correction) as f32).collect()
             };
             // Latent and guided prediction, weighed, and what else there is to add.
             let sum = |weights: &StepWeights| {
                 let (latent, told, not) = (
                     each(&|_| weights.latent),
-                    each(&|g| weights.prediction * g),
-                    each(&|g| weights.prediction * (1.0 - g)),
+                    part(&|g| weights.prediction * g),
+                    part(&|g| weights.prediction * (1.0 - g)),
                 );
                 let history = each(&|_| weights.history);
                 let mut terms = vec![
@@ -393,14 +447,14 @@ impl<B: Backend> Denoising for Run<B> {
                 }
                 backend.combine(&terms)
             };
-            let next = sum(&schedule.weights(index, group.history.is_some()))?;
+            let next = sum(&schedule.weights(number, group.history.is_some()))?;
             let history = match schedule.sampler.multistep() {
                 true => Some(sum(&data_prediction(step, schedule.prediction_type))?),
                 false => None,
             };
             group.latents = next;
             group.history = history;
-            if index >= self.batch.keep {
+            if number >= self.batch.keep {
                 let states = group.states(&self.pipeline)?;
                 group.kept.push(states);
             }

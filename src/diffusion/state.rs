@@ -81,6 +81,11 @@ impl Trail {
         &self.states[self.states.len() - 1]
     }
 
+    /// The states, in the order of the steps.
+    pub fn states(&self) -> &[State] {
+        &self.states
+    }
+
     /// How many states were kept.
     pub fn count(&self) -> usize {
         self.states.len()

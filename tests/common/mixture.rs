@@ -143,7 +143,8 @@ impl Denoising for Run {
             let x = wide(state.latent.data());
             let told = self.mixture.epsilon(&x, step.alpha, &wide(branch.positive.data()));
             let empty = self.mixture.epsilon(&x, step.alpha, &wide(branch.negative.data()));
-            let guided = told.iter().zip(&empty).map(|(p, n)| n + branch.guidance * (p - n));
+            let scale = self.batch.guidance.scale(branch.guidance, self.done);
+            let guided = told.iter().zip(&empty).map(|(p, n)| n + scale * (p - n));
             let guided: Vec<f64> = guided.collect();
             let before = match &state.history {
                 Some(history) => wide(history.data()),

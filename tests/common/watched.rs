@@ -1,5 +1,6 @@
 //! A real engine whose turns are logged, and that can be told to fail.
 
+use latentblend::backend::Numerics;
 use latentblend::{
     Batch, Context, Denoising, Engine, Frame, Latent, Model, Posterior, Result, Trail,
 };
@@ -74,6 +75,14 @@ impl Engine for Watched {
 
     fn evaluations(&self, branches: usize, steps: usize) -> usize {
         self.inner.evaluations(branches, steps)
+    }
+
+    fn samples(&self) -> u64 {
+        self.inner.samples()
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.inner.numerics()
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
