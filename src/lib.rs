@@ -66,8 +66,9 @@ mod net;
 mod progress;
 
 pub use blend::{
-    BlendOptions, Branching, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look, Parents, Plan,
-    Preset, Session, mix_contexts, parents, slerp, spacing,
+    BlendOptions, Branching, EmbeddingMix, GuidanceDamping, Inpainting, Keyframe, KeyframeImage,
+    Level, Look, Output, Parents, Plan, Preset, Session, Target, inverse, mix_contexts, parents,
+    slerp, spacing,
 };
 pub use diffusion::{
     Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,

@@ -3,14 +3,21 @@
 //! Knows networks only as an [`Engine`](crate::diffusion::Engine) that denoises batches.
 
 mod cache;
+mod image;
+mod inpainting;
 mod mix;
 mod options;
 mod plan;
+mod scene;
 mod session;
+mod shot;
 mod timing;
 mod tree;
 
+pub use image::{KeyframeImage, inverse};
+pub use inpainting::Inpainting;
 pub use mix::{EmbeddingMix, mix_contexts, slerp};
 pub use options::{BlendOptions, Keyframe};
 pub use plan::{Branching, GuidanceDamping, Level, Look, Parents, Plan, Preset, parents, spacing};
 pub use session::Session;
+pub use shot::{Output, Target};

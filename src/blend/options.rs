@@ -1,6 +1,7 @@
 //! In: a caller's wishes. Out: [`Recipe`], the same wishes checked and turned into numbers: the plan,
 //! the schedule and the size of the latents.
 
+use super::image::KeyframeImage;
 use super::mix::EmbeddingMix;
 use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
 use crate::diffusion::{Latent, ModelInfo, NoiseKind, Schedule, SchedulePolicy};
@@ -19,6 +20,8 @@ pub struct Keyframe {
     pub seed: u64,
     /// The start latent itself, in place of the seed's noise.
     pub start: Option<Arc<Latent>>,
+    /// The picture itself; the prompt then says what it shows, and may be empty.
+    pub image: Option<KeyframeImage>,
 }
 
 impl Keyframe {

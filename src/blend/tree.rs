@@ -7,9 +7,11 @@
 //! never laid out: a frame runs it for its very own fraction.
 
 use super::cache::{BATCH, Cache};
+use super::inpainting::Repainting;
 use super::mix::{mix_contexts, slerp};
 use super::options::{Keyframe, Recipe};
 use super::plan::parents;
+use super::scene::Scene;
 use super::timing::Place;
 use crate::diffusion::{Batch, Branch, Context, Latent, Model, Priority, noise};
 use crate::error::{Error, Result};
@@ -41,6 +43,8 @@ pub(crate) struct Tree {
     model: Model,
     keyframes: Vec<Keyframe>,
     recipe: Recipe,
+    /// The caller's own pictures, if there are any.
+    scene: Option<Scene>,
     contexts: Mutex<Contexts>,
     /// What an inpainting model is told when everything is to be painted.
     empty_mask: Mutex<Option<Arc<Latent>>>,
@@ -54,7 +58,11 @@ pub(crate) struct Meter<'a, 'b> {
     total: usize,
 }
 
-impl Meter<'_, '_> {
+impl<'a, 'b> Meter<'a, 'b> {
+    pub(super) fn call(&self) -> &'a Call<'b> {
+        self.call
+    }
+
     fn denoise(&self, done: usize, total: usize) -> Result<()> {
         self.report(Stage::Denoise, done, total, self.done + done)
     }
@@ -69,12 +77,18 @@ impl Meter<'_, '_> {
 }
 
 impl Tree {
-    pub(crate) fn new(model: Model, keyframes: Vec<Keyframe>, recipe: Recipe) -> Self {
+    pub(crate) fn new(
+        model: Model,
+        keyframes: Vec<Keyframe>,
+        recipe: Recipe,
+        scene: Option<Scene>,
+    ) -> Self {
         let cache = Cache::new(recipe.cache_bytes, recipe.plan.levels().len());
         Tree {
             model,
             keyframes,
             recipe,
+            scene,
             contexts: Mutex::default(),
             empty_mask: Mutex::default(),
             cache,
@@ -97,13 +111,29 @@ impl Tree {
         &self.cache
     }
 
+    pub(crate) fn scene(&self) -> Option<&Scene> {
+        self.scene.as_ref()
+    }
+
+    /// The scene with what is repainted of it, in an inpainting session.
+    pub(super) fn repainting(&self) -> Option<(&Scene, &Repainting)> {
+        let scene = self.scene.as_ref()?;
+        Some((scene, scene.repainting()?))
+    }
+
+    /// Width and height in pixels of what the model makes.
+    pub(crate) fn working_size(&self) -> [usize; 2] {
+        let [_, height, width] = self.recipe.shape;
+        [width, height].map(|length| length * self.model.info().factor)
+    }
+
     /// The last level, whose branches are frames.
-    fn leaf_level(&self) -> usize {
+    pub(super) fn leaf_level(&self) -> usize {
         self.recipe.plan.levels().len()
     }
 
     /// The fractions of a level's branches within one segment.
-    fn fractions(&self, level: usize) -> &[f64] {
+    pub(super) fn fractions(&self, level: usize) -> &[f64] {
         const ENDS: [f64; 2] = [0.0, 1.0];
         match level.checked_sub(1) {
             None => &ENDS,
@@ -141,6 +171,12 @@ impl Tree {
         Place { segment: segment as usize, fraction }
     }
 
+    /// Where a keyframe lies.
+    pub(crate) fn keyframe_place(&self, keyframe: usize) -> Place {
+        let segment = keyframe.min(self.last_segment());
+        Place { segment, fraction: (keyframe - segment) as f64 }
+    }
+
     /// The frame's branch at `place`.
     pub(crate) fn leaf(&self, place: Place) -> Node {
         let t = place.segment as f64 + place.fraction;
@@ -165,7 +201,13 @@ impl Tree {
         let missing = self.cache.missing(wanted.iter().map(|(node, _)| *node));
         let mut nodes: BTreeMap<Node, Place> =
             missing.into_iter().map(|node| (node, places[&node])).collect();
+        let mut images = BTreeSet::new();
         while let Some((&Node { level, .. }, _)) = nodes.first_key_value() {
+            nodes.retain(|&node, &mut place| {
+                let image = self.given(node, place);
+                images.extend(image);
+                image.is_none()
+            });
             if level == 0 {
                 break;
             }
@@ -175,7 +217,8 @@ impl Tree {
             let above = self.cache.missing(above);
             nodes = above.into_iter().map(|node| (node, self.place_of(node))).collect();
         }
-        total
+        // An image's run is made at once.
+        total + images.len() * self.evaluations_of(1, self.recipe.schedule.steps.len())
     }
 
     fn evaluations_of(&self, branches: usize, steps: usize) -> usize {
@@ -239,10 +282,13 @@ impl Tree {
         meter: &mut Meter<'_, '_>,
     ) -> Result<HashMap<Node, Arc<Latent>>> {
         if nodes.is_empty() || nodes[0].level == 0 {
-            return nodes
-                .iter()
-                .map(|&node| Ok((node, Arc::new(self.start_noise(node)?))))
-                .collect();
+            let start = |&node: &Node| match self.given(node, self.place_of(node)) {
+                Some(keyframe) => {
+                    Ok((node, self.from_image(node, keyframe, priority, meter)?))
+                }
+                None => Ok((node, Arc::new(self.noise_of(node.index as usize)?))),
+            };
+            return nodes.iter().map(start).collect();
         }
         let placed: Vec<_> = nodes.iter().map(|&node| (node, self.place_of(node))).collect();
         let latents = self.finish(&placed, priority, meter)?;
@@ -255,10 +301,10 @@ impl Tree {
     }
 
     /// The noise of a keyframe.
-    fn start_noise(&self, node: Node) -> Result<Latent> {
+    pub(super) fn noise_of(&self, keyframe: usize) -> Result<Latent> {
         let keyframe = self
             .keyframes
-            .get(node.index as usize)
+            .get(keyframe)
             .ok_or_else(|| Error::internal("a keyframe beyond the last"))?;
         match &keyframe.start {
             Some(latent) => Ok(Latent::clone(latent)),
@@ -293,11 +339,21 @@ impl Tree {
         let Some(&(Node { level, .. }, _)) = placed.first() else {
             return Ok(Vec::new());
         };
+        let given: Vec<_> = placed.iter().map(|&(node, place)| self.given(node, place)).collect();
+        if given.iter().any(Option::is_some) {
+            let rest = placed.iter().zip(&given).filter(|(_, given)| given.is_none());
+            let rest: Vec<_> = rest.map(|(placed, _)| *placed).collect();
+            let mut sampled = self.run(&rest, priority, meter)?.into_iter();
+            let one = |(&(node, _), given)| match given {
+                Some(keyframe) => {
+                    self.from_image(node, keyframe, priority, meter).map(|l| Latent::clone(&l))
+                }
+                None => sampled.next().ok_or_else(|| Error::internal("a branch was lost")),
+            };
+            return placed.iter().zip(given).map(one).collect();
+        }
         let contexts = self.contexts(placed, priority, meter.call)?;
-        let extra = match self.model.info().inpainting {
-            true => Some(self.empty_mask(priority, meter.call)?),
-            false => None,
-        };
+        let extra = self.extra(priority, meter.call)?;
         let starts = placed.iter().map(|&(_, place)| self.start_of(level, place));
         let starts: Vec<([Node; 2], f64)> = starts.collect();
         let mut wanted: Vec<Node> = starts.iter().flat_map(|(pair, _)| *pair).collect();
@@ -311,7 +367,7 @@ impl Tree {
                 latent: slerp(&ends[&left], &ends[&right], mix)?,
                 positive,
                 negative,
-                guidance: self.recipe.guidance_at(place.fraction),
+                guidance: self.guidance(*place),
                 extra: extra.clone(),
             });
         }
@@ -321,6 +377,17 @@ impl Tree {
             schedule: Arc::clone(&self.recipe.schedule),
             steps: self.recipe.plan.levels()[level - 1].steps.clone(),
         };
+        let places: Vec<Place> = placed.iter().map(|(_, place)| *place).collect();
+        self.denoise(batch, &places, priority, meter)
+    }
+
+    /// Runs a batch through its steps.
+    pub(super) fn sampled(
+        &self,
+        batch: Batch,
+        priority: Priority,
+        meter: &mut Meter<'_, '_>,
+    ) -> Result<Vec<Latent>> {
         let mut evaluations = 0;
         let latents = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
             evaluations = total;
@@ -342,7 +409,7 @@ impl Tree {
     }
 
     /// The conditioning of a branch. Prompts' own is shared, so that it is projected once per batch.
-    fn mixed(&self, contexts: &Contexts, place: Place) -> Result<(Arc<Context>, Arc<Context>)> {
+    pub(super) fn mixed(&self, contexts: &Contexts, place: Place) -> Result<(Arc<Context>, Arc<Context>)> {
         let [from, to] = self.ends_of(place);
         let mix = |from: &str, to: &str| {
             let (p, q) = (&contexts[from], &contexts[to]);
@@ -357,7 +424,7 @@ impl Tree {
     }
 
     /// The conditioning of all prompts that branches need, computed at the first need.
-    fn contexts(
+    pub(super) fn contexts(
         &self,
         placed: &[(Node, Place)],
         priority: Priority,
@@ -384,7 +451,7 @@ impl Tree {
     }
 
     /// A mask of ones, and the latent of a picture that is grey all over.
-    fn empty_mask(&self, priority: Priority, call: &Call<'_>) -> Result<Arc<Latent>> {
+    pub(super) fn empty_mask(&self, priority: Priority, call: &Call<'_>) -> Result<Arc<Latent>> {
         if let Some(known) = &*self.empty_mask.lock() {
             return Ok(Arc::clone(known));
         }

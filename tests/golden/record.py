@@ -1,6 +1,6 @@
 """Makes every file of tests/golden anew: python tests/golden/record.py [part ...].
 
-Parts: checkpoints networks sampling noise tree mixture demo single_files clip (all of them, in this order, when none is named). All but the
+Parts: checkpoints networks sampling images noise tree mixture demo single_files clip (all of them, in this order, when none is named). All but the
 first read the checkpoints that are there. See README.md for what the files hold.
 """
 import sys
@@ -23,6 +23,11 @@ def networks():
 
 def sampling():
     import sampling as part
+    part.record()
+
+
+def images():
+    import images as part
     part.record()
 
 
@@ -56,7 +61,7 @@ def clip():
     part.record()
 
 
-PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, noise, tree, mixture, demo, single_files, clip)}
+PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, images, noise, tree, mixture, demo, single_files, clip)}
 
 if __name__ == "__main__":
     unknown = [name for name in sys.argv[1:] if name not in PARTS]
