@@ -5,8 +5,18 @@ mod common;
 use std::path::Path;
 
 /// The files in the order of the header's sections.
-const FILES: [&str; 8] =
-    ["status", "version", "log", "call", "device", "model", "session", "frame"];
+const FILES: [&str; 10] = [
+    "status",
+    "version",
+    "log",
+    "call",
+    "device",
+    "model",
+    "source",
+    "session",
+    "inpainting",
+    "frame",
+];
 
 fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

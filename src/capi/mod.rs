@@ -10,20 +10,24 @@ mod device;
 mod frame;
 mod growing;
 mod handle;
+mod inpainting;
 mod log;
 mod model;
 mod opaque;
 mod session;
+mod source;
 mod status;
 mod version;
 
 pub use call::*;
 pub use device::*;
 pub use frame::*;
+pub use inpainting::*;
 pub use log::*;
 pub use model::*;
 pub use opaque::*;
 pub use session::*;
+pub use source::*;
 pub use status::*;
 pub use version::*;
 

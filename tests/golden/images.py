@@ -6,18 +6,18 @@ drawn one changes from run to run (and, between the frames of a transition, flic
 """
 import numpy as np
 import torch
-from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionInpaintPipeline
+from diffusers import DDIMInverseScheduler, StableDiffusionInpaintPipeline
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 import networks
-from checkpoints import SCHEDULER
 from common import TINY, randn, relative, save, spread
 from sampling import NEGATIVE, PROMPT, VAE_SCALE, ddim
 
 WIDTH, HEIGHT = 80, 64
 SEED = 62  # of torch's CPU generator
 STEPS = 10
+GUIDANCE = 2.0
 
 
 def picture():
@@ -40,7 +40,7 @@ def record_inpainting(kind, prediction):
     pipe.scheduler = ddim(prediction)
     pipe.set_progress_bar_config(disable=True)
     noise = randn(SEED, 1, 4, HEIGHT // 8, WIDTH // 8)
-    given = dict(prompt=PROMPT, negative_prompt=NEGATIVE, num_inference_steps=STEPS, guidance_scale=7.5, strength=1.0,
+    given = dict(prompt=PROMPT, negative_prompt=NEGATIVE, num_inference_steps=STEPS, guidance_scale=GUIDANCE, strength=1.0,
                  width=WIDTH, height=HEIGHT, image=Image.fromarray(picture()), mask_image=Image.fromarray(mask()))
     final = pipe(latents=noise, output_type="latent", **given).images
     exact = StableDiffusionInpaintPipeline.from_pretrained(TINY / kind, torch_dtype=torch.float64, safety_checker=None)
@@ -51,7 +51,7 @@ def record_inpainting(kind, prediction):
     hole = pipe.mask_processor.preprocess(given["mask_image"], height=HEIGHT, width=WIDTH)
     small, masked = pipe.prepare_mask_latents(hole, image * (hole < 0.5), 1, HEIGHT, WIDTH, torch.float32, "cpu", None, False)
     clean = networks.vae().encode(image).latent_dist.mean * VAE_SCALE
-    spread(f"{kind} final", final)
+    print(f"  {kind} final: std {final.std():.3f}")
     return {f"{kind}.final": final, f"{kind}.mask": small, f"{kind}.masked": masked, f"{kind}.clean": clean}, relative(final, high)
 
 
@@ -61,18 +61,18 @@ def record_inversion(kind, prediction):
     inverse.set_timesteps(STEPS)
     context = networks.contexts([PROMPT])
 
-    def run(dtype):
-        image = torch.from_numpy(picture()).to(dtype).permute(2, 0, 1)[None] / 127.5 - 1
-        x = networks.vae(dtype).encode(image).latent_dist.mean * VAE_SCALE
-        unet, path = networks.unet(kind, dtype), [x]
-        for t in inverse.timesteps:
-            x = inverse.step(unet(x, t, encoder_hidden_states=context.to(dtype)).sample, t, x).prev_sample
-            path.append(x)
-        return torch.cat(path)
-
-    path = run(torch.float32)
+    image = torch.from_numpy(picture()).float().permute(2, 0, 1)[None] / 127.5 - 1
+    x = networks.vae().encode(image).latent_dist.mean * VAE_SCALE
+    unet, high, path, worst = networks.unet(kind), networks.unet(kind, torch.float64), [x], 0.0
+    for t in inverse.timesteps:
+        given = x
+        x = inverse.step(unet(given, t, encoder_hidden_states=context).sample, t, given).prev_sample
+        exact = high(given.double(), t, encoder_hidden_states=context.double()).sample
+        worst = max(worst, relative(x, inverse.step(exact, t, given.double()).prev_sample))
+        path.append(x)
+    path = torch.cat(path)
     spread(f"{kind} inverted", path[-1])
-    return {f"{kind}.inverted": path, f"{kind}.inverse_timesteps": inverse.timesteps}, relative(path[-1], run(torch.float64)[-1])
+    return {f"{kind}.inverted": path, f"{kind}.inverse_timesteps": inverse.timesteps}, worst
 
 
 def record():
@@ -90,5 +90,5 @@ def record():
     finally:
         DiagonalGaussianDistribution.sample = drawn
     print({name: f"{error:.1e}" for name, error in errors.items()})
-    save("images", tensors, prompt=PROMPT, negative=NEGATIVE, seed=SEED, steps=STEPS, guidance=7.5,
+    save("images", tensors, prompt=PROMPT, negative=NEGATIVE, seed=SEED, steps=STEPS, guidance=GUIDANCE,
          f32_error=max(errors.values()))
