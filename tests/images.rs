@@ -171,11 +171,11 @@ fn hdr_goes_through_and_comes_back() {
         };
         let wanted = values(&bytes);
         // Right beside it the pixels went through the curve, and back.
-        let near = values(&rendered(&session, 2f64.powi(-24), Format::RgbaF32, transfer));
+        let near = values(&rendered(&session, 2f64.powi(-14), Format::RgbaF32, transfer));
         let worst = near.iter().zip(&wanted).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
         let worst = worst.fold(0.0, f64::max);
         println!("{transfer:?}: relative error beside an image of up to 64: {worst:.1e}");
-        assert!(worst < 1e-3);
+        assert!(worst > 0.0 && worst < 0.02);
         // Half-way highlights are there, and the prompt's end has none of the curve.
         let most = |t: f64| {
             values(&rendered(&session, t, Format::RgbaF32, transfer)).into_iter().fold(0.0, f64::max)

@@ -156,10 +156,11 @@ impl Tree {
         self.cache().gather(&[start], priority, &mut || call.again(), &mut |_| {
             let run = self.trajectory(keyframe, priority, meter)?;
             let first = Latent::clone(&run[0]);
+            // Only what is given: the last block of an image itself is sampled, and kept as such.
+            let place = self.keyframe_place(keyframe);
             let levels = run.iter().enumerate().skip(1);
-            let nodes =
-                levels.map(|(level, l)| (self.node_of(level, keyframe), Arc::clone(l)));
-            self.cache().insert(nodes);
+            let nodes = levels.map(|(level, l)| (self.node_of(level, keyframe), Arc::clone(l)));
+            self.cache().insert(nodes.filter(|(node, _)| self.given(*node, place).is_some()));
             made = Some(run);
             Ok(vec![first])
         })?;

@@ -210,15 +210,11 @@ impl Scene {
     }
 
     fn seen(&self, source: &Source, curve: Highlights, work: [usize; 2]) -> Result<Frame> {
+        // What lies far beyond the range, infinities among them, would upset the network everywhere.
+        const BEYOND: f32 = 0.5;
         let frame = source.shown()?.frame.cropped(self.part)?;
-        let frame = match curve.is_none() {
-            true => frame,
-            false => {
-                let rgb = frame.rgb().iter().map(|&v| curve.compress(v)).collect();
-                Frame::new(frame.width(), frame.height(), rgb)?
-            }
-        };
-        frame.resized(work, Fit::Stretch)
+        let rgb = frame.rgb().iter().map(|&v| curve.compress(v).clamp(-BEYOND, 1.0 + BEYOND));
+        Frame::new(frame.width(), frame.height(), rgb.collect())?.resized(work, Fit::Stretch)
     }
 
     /// The model's frame of a keyframe's image, where it is known.

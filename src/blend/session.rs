@@ -209,7 +209,11 @@ impl Session {
 
     /// Evaluations of the UNet that the frames at `times` would take now.
     pub fn evaluations(&self, times: &[f64]) -> Result<usize> {
-        Ok(self.0.tree.evaluations(&self.placed(times)?))
+        let mut placed = self.placed(times)?;
+        if let Some(scene) = self.0.tree.scene() {
+            (placed, _) = self.needed(scene, &placed);
+        }
+        Ok(self.0.tree.evaluations(&placed))
     }
 
     /// Lets go of everything that can be made again.

@@ -68,6 +68,11 @@ struct Shot {
     frame: Option<Frame>,
 }
 
+/// Whether one of the images near a frame is the frame.
+fn covered(ends: &[(usize, f32)]) -> bool {
+    ends.iter().any(|(_, weight)| *weight == 1.0)
+}
+
 impl Session {
     /// Writes the frame at each of `times` into a caller's image, as [`Frame::write`] does. What is shown
     /// of a caller's own picture (an image keyframe at its t, the source outside of the mask) is that
@@ -156,28 +161,16 @@ impl Session {
         let scene = tree.scene().ok_or_else(|| Error::internal("a session without pictures"))?;
         let wanted = self.placed(times)?;
         let ends: Vec<_> = wanted.iter().map(|(_, place)| scene.ends(*place)).collect();
-        let covered = |ends: &[(usize, f32)]| ends.iter().any(|(_, weight)| *weight == 1.0);
-        // What is decoded: frames that are seen, and what images near them are to the model.
-        let mut nodes: Vec<(Node, Place)> = Vec::new();
-        let mut missing = Vec::new();
-        for (place, ends) in wanted.iter().zip(&ends).filter(|(_, ends)| !covered(ends)) {
-            nodes.push(*place);
-            for (keyframe, _) in ends {
-                if scene.reconstruction(*keyframe).is_none() && !missing.contains(keyframe) {
-                    missing.push(*keyframe);
-                }
-            }
-        }
-        let frames = nodes.len();
-        for keyframe in &missing {
-            let place = tree.keyframe_place(*keyframe);
-            nodes.push((tree.leaf(place), place));
-        }
+        let (nodes, missing) = self.needed(scene, &wanted);
+        let frames = nodes.len() - missing.len();
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &nodes, nodes.len());
         let latents = tree.finish(&nodes, Priority::Urgent, &mut meter)?;
         let latents = nodes.iter().map(|(node, _)| Latent::clone(&latents[node])).collect();
-        let mut decoded = tree.decode(latents, &meter)?;
+        let mut decoded = match nodes.is_empty() {
+            true => Vec::new(),
+            false => tree.decode(latents, &meter)?,
+        };
         let mut reconstructions = Vec::with_capacity(missing.len());
         for (keyframe, frame) in missing.into_iter().zip(decoded.split_off(frames)) {
             let frame = Arc::new(self.settled(tree, scene, frame)?);
@@ -210,6 +203,34 @@ impl Session {
             shots.push(Shot { place, frame });
         }
         Ok(shots)
+    }
+
+    /// What is decoded for frames at `wanted`: those that are seen, and behind them the images near them
+    /// whose own frames are not known yet, as keyframes too.
+    pub(super) fn needed(
+        &self,
+        scene: &Scene,
+        wanted: &[(Node, Place)],
+    ) -> (Vec<(Node, Place)>, Vec<usize>) {
+        let tree = self.tree();
+        let (mut nodes, mut missing) = (Vec::new(), Vec::new());
+        for &(node, place) in wanted {
+            let ends = scene.ends(place);
+            if covered(&ends) {
+                continue;
+            }
+            nodes.push((node, place));
+            for (keyframe, _) in ends {
+                if scene.reconstruction(keyframe).is_none() && !missing.contains(&keyframe) {
+                    missing.push(keyframe);
+                }
+            }
+        }
+        for &keyframe in &missing {
+            let place = tree.keyframe_place(keyframe);
+            nodes.push((tree.leaf(place), place));
+        }
+        (nodes, missing)
     }
 
     /// A frame whose base is led over from the source around it, where that is wanted.
