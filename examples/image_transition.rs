@@ -96,8 +96,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     if sources.is_empty() {
         for (prompt, seed) in DEMO {
-            let options =
-                BlendOptions { guidance: arguments.guidance, ..BlendOptions::default() };
+            let options = BlendOptions { guidance: arguments.guidance, ..BlendOptions::default() };
             let session = Session::new(&model, &[Keyframe::new(prompt, seed)], &options)?;
             sources.push(with_grain(&session.render(0.0, &Call::new())?)?);
             if prompts.len() < sources.len() {

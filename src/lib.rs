@@ -76,8 +76,8 @@ pub use diffusion::{
 };
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{
-    Filter, Fit, Format, Frame, Highlights, ImageMut, ImageRef, Layout, Mask, MaskChannel, Placement,
-    Source, Transfer, working_size,
+    Filter, Fit, Format, Frame, Highlights, ImageMut, ImageRef, Layout, Mask, MaskChannel,
+    Placement, Source, Transfer, working_size,
 };
 pub use model::{
     DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,

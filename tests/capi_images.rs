@@ -193,8 +193,7 @@ fn a_patch_is_repainted_held_and_taken_alone() {
     lb_session_release(session);
 
     // The first keyframe may be the source itself.
-    let options =
-        lb_inpainting_options { first: LB_FIRST_SOURCE, ..inpainting(&picture, &mask) };
+    let options = lb_inpainting_options { first: LB_FIRST_SOURCE, ..inpainting(&picture, &mask) };
     let (session, result) = new_inpainting(model, &options);
     assert_eq!(result, (LB_OK, String::new()));
     let target = image(&mut first);
@@ -215,7 +214,11 @@ fn bad_pictures_are_named_and_nothing_is_written() {
     let invalid = LB_ERROR_INVALID_ARGUMENT;
     let options = inpainting(&good, &good_mask);
     for (status, source, text) in [
-        (invalid, lb_source { data: null(), ..good }, "lb_inpainting_options.source: image data is NULL"),
+        (
+            invalid,
+            lb_source { data: null(), ..good },
+            "lb_inpainting_options.source: image data is NULL",
+        ),
         (invalid, lb_source { width: 0, ..good }, "image width 0"),
         (invalid, lb_source { row_bytes: 9, ..good }, "row_bytes 9"),
         (invalid, lb_source { format: LB_FORMAT_A_U8, ..good }, "pixel format 0x0101"),
@@ -240,7 +243,11 @@ fn bad_pictures_are_named_and_nothing_is_written() {
         (invalid, lb_inpainting_options { mask_channel: 1, ..options }, "alpha channel of AU8"),
         (invalid, lb_inpainting_options { first: 5, ..options }, "first 5"),
         (invalid, lb_inpainting_options { keep_base: 2, ..options }, "keep_base 2"),
-        (invalid, lb_inpainting_options { region: [0, 0, 65, 48], ..options }, "region [0, 0, 65, 48]"),
+        (
+            invalid,
+            lb_inpainting_options { region: [0, 0, 65, 48], ..options },
+            "region [0, 0, 65, 48]",
+        ),
         (invalid, lb_inpainting_options { feather: f64::NAN, ..options }, "feather NaN"),
         (invalid, lb_inpainting_options { peak: -2.0, ..options }, "highlight peak -2"),
         (LB_ERROR_UNSUPPORTED, lb_inpainting_options { flags: 1, ..options }, "flags 0x1"),

@@ -138,7 +138,8 @@ fn detail_fades_and_nothing_pops() {
         for y in 0..47 {
             for x in 0..63 {
                 let odd = if (x + y) % 2 == 0 { -1.0 } else { 1.0 };
-                sum += odd * (value(x, y) + value(x + 1, y + 1) - value(x + 1, y) - value(x, y + 1));
+                sum +=
+                    odd * (value(x, y) + value(x + 1, y + 1) - value(x + 1, y) - value(x, y + 1));
             }
         }
         sum / 4.0 / (47.0 * 63.0) / 0.05
@@ -178,7 +179,9 @@ fn hdr_goes_through_and_comes_back() {
         assert!(worst > 0.0 && worst < 0.02);
         // Half-way highlights are there, and the prompt's end has none of the curve.
         let most = |t: f64| {
-            values(&rendered(&session, t, Format::RgbaF32, transfer)).into_iter().fold(0.0, f64::max)
+            values(&rendered(&session, t, Format::RgbaF32, transfer))
+                .into_iter()
+                .fold(0.0, f64::max)
         };
         assert!(most(0.02) > 10.0, "{}", most(0.02));
         let keyframes = [Keyframe::new("a quiet lake", 420)];
@@ -323,9 +326,8 @@ fn an_image_of_another_shape_is_fitted_and_hosts_see_it_in_tiles() {
     let target = Target::new(ImageMut::new(&mut half, 0, layout).unwrap())
         .placed(latentblend::Placement::whole(60, 30));
     session.render_into(&[0.04], &mut [target], &Call::new()).unwrap();
-    let mean = |pixels: &[u8]| {
-        pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / pixels.len() as f64
-    };
+    let mean =
+        |pixels: &[u8]| pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / pixels.len() as f64;
     assert!((mean(&half) - mean(&whole)).abs() < 1.0);
 }
 

@@ -5,8 +5,8 @@ mod common;
 use common::golden::{Recorded, read, relative_error};
 use common::{same, short, tiny};
 use latentblend::{
-    BlendOptions, Branching, Call, ErrorKind, Format, Frame, ImageMut, ImageRef, Inpainting, Keyframe,
-    Layout, Mask, NoiseKind, Placement, Session, Source, Target, Transfer,
+    BlendOptions, Branching, Call, ErrorKind, Format, Frame, ImageMut, ImageRef, Inpainting,
+    Keyframe, Layout, Mask, NoiseKind, Placement, Session, Source, Target, Transfer,
 };
 use std::collections::HashMap;
 
@@ -63,14 +63,16 @@ fn source_bytes(size: [usize; 2], format: Format) -> Vec<u8> {
             .collect(),
         2 => (0..values).flat_map(|i| (noisy(i) as u16 * 65).to_ne_bytes()).collect(),
         _ => (0..values)
-            .flat_map(|i| match i % 997 {
-                // Nobody asks for these, but nobody may change them either.
-                0 => f32::NAN,
-                1 => f32::INFINITY,
-                2 => -0.0,
-                _ => noisy(i) as f32 / 300.0 - 0.1,
-            }
-            .to_ne_bytes())
+            .flat_map(|i| {
+                match i % 997 {
+                    // Nobody asks for these, but nobody may change them either.
+                    0 => f32::NAN,
+                    1 => f32::INFINITY,
+                    2 => -0.0,
+                    _ => noisy(i) as f32 / 300.0 - 0.1,
+                }
+                .to_ne_bytes()
+            })
             .collect(),
     }
 }
@@ -364,4 +366,74 @@ fn what_cannot_be_is_refused_with_its_values() {
     let error = plain.render_into(&[0.5], &mut [target], &Call::new()).unwrap_err();
     assert!(error.message().starts_with("a patch alone of a session that repaints nothing"));
     assert!(pixels.iter().all(|&p| p == 7), "a failed call wrote pixels");
+}
+
+/// Mean difference of neighbours from ring `d` to the next inwards, rings around a rectangle, d < 0 outside.
+#[cfg(all(feature = "demo", feature = "demo-inpainting"))]
+fn gradient(frame: &Frame, [x1, y1, x2, y2]: [usize; 4], d: isize) -> f64 {
+    let at = |x: usize, y: usize| &frame.rgb()[(y * frame.width() + x) * 3..][..3];
+    let off = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / 3.0
+    };
+    let place = |side: usize, step: isize| side.checked_add_signed(step).unwrap();
+    let (mut sum, mut count) = (0.0, 0);
+    for y in y1 + 12..y2 - 12 {
+        sum += off(at(place(x1, d), y), at(place(x1, d + 1), y));
+        sum += off(at(place(x2, -d - 1), y), at(place(x2, -d - 2), y));
+        count += 2;
+    }
+    for x in x1 + 12..x2 - 12 {
+        sum += off(at(x, place(y1, d)), at(x, place(y1, d + 1)));
+        sum += off(at(x, place(y2, -d - 1)), at(x, place(y2, -d - 2)));
+        count += 2;
+    }
+    sum / f64::from(count)
+}
+
+#[cfg(all(feature = "demo", feature = "demo-inpainting"))]
+#[test]
+fn no_seam_shows_at_the_edge() {
+    use latentblend::{Model, Preset};
+    // Its edges lie inside of latent pixels, as masks' do.
+    let hole = [37, 33, 94, 101];
+    let options = BlendOptions { preset: Preset::Lowest, ..BlendOptions::default() };
+    let scene = "a photo of a red castle in the middle over green hills by day, sunny";
+    let standard = Model::demo(&Call::new()).unwrap();
+    let picture = Session::new(&standard, &[Keyframe::new(scene, 4)], &options).unwrap();
+    let picture = picture.render(0.0, &Call::new()).unwrap();
+    let bytes = picture.to_rgb8();
+    let source = source(&bytes, [128, 128], Format::RgbU8, Transfer::Srgb);
+    let mask = Mask::rectangle(128, 128, hole).unwrap();
+    let keyframes = [
+        Keyframe::new("a photo of green hills by day, sunny, no buildings", 5),
+        Keyframe::new("a photo of a blue windmill over green hills by day", 6),
+    ];
+    for (name, model) in
+        [("nine channels", Model::demo_inpainting(&Call::new()).unwrap()), ("four", standard)]
+    {
+        for (how, feather, lead_over) in [
+            ("as it is", None, true),
+            ("not led over", None, false),
+            ("neither led over nor feathered", Some(0.0), false),
+        ] {
+            let inpainting =
+                Inpainting { feather, lead_over, ..Inpainting::new(source.clone(), mask.clone()) };
+            let session = Session::inpainting(&model, &keyframes, &options, &inpainting).unwrap();
+            let frame = session.render(0.5, &Call::new()).unwrap();
+            let edge = gradient(&frame, hole, -1);
+            let band = (-1..9).map(|d| gradient(&frame, hole, d)).fold(0.0, f64::max);
+            let around = |rings: std::ops::Range<isize>| {
+                let count = rings.len() as f64;
+                rings.map(|d| gradient(&frame, hole, d)).sum::<f64>() / count
+            };
+            let (inside, outside) = (around(12..24), around(-12..-2));
+            println!(
+                "{name}, {how}: across the edge {edge:.4}, most in the band {band:.4}, inside \
+                 {inside:.4}, outside {outside:.4}"
+            );
+            if how == "as it is" {
+                assert!(edge < 1.5 * inside.max(outside), "an edge shows");
+            }
+        }
+    }
 }

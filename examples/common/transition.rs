@@ -44,8 +44,7 @@ pub(crate) fn write_transition(
     const SHEET: usize = 20;
     let [width, height] = session.size();
     let last = frames.max(2) - 1;
-    let times: Vec<f64> =
-        (0..=last).map(|i| session.last_t() * i as f64 / last as f64).collect();
+    let times: Vec<f64> = (0..=last).map(|i| session.last_t() * i as f64 / last as f64).collect();
     let mut bar = ProgressBar::new("frames", times.len() as u64);
     // Movies have even sides; a picture's last row or column may be left out of it.
     let even = [width & !1, height & !1];

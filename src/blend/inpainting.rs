@@ -111,7 +111,8 @@ impl Repainting {
         let hard = worked.hard();
         // The nearest pixel of a latent pixel is its first, as torch has it.
         let [width, height] = work;
-        let first = |i: usize| i / (width / factor) * factor * width + i % (width / factor) * factor;
+        let first =
+            |i: usize| i / (width / factor) * factor * width + i % (width / factor) * factor;
         let cells: Vec<f32> =
             (0..width / factor * (height / factor)).map(|i| hard[first(i)]).collect();
         if cells.iter().all(|&cell| cell == 0.0) {
@@ -174,11 +175,7 @@ impl Kept<'_> {
 
 impl Tree {
     /// What a model of nine channels is told besides the latent; nothing for one of four.
-    pub(super) fn extra(
-        &self,
-        priority: Priority,
-        call: &Call<'_>,
-    ) -> Result<Option<Arc<Latent>>> {
+    pub(super) fn extra(&self, priority: Priority, call: &Call<'_>) -> Result<Option<Arc<Latent>>> {
         if !self.model().info().inpainting {
             return Ok(None);
         }

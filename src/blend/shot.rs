@@ -8,8 +8,8 @@ use super::tree::{Node, Tree};
 use crate::diffusion::{Latent, Priority};
 use crate::error::{Error, Result};
 use crate::frame::{
-    Composite, End, Format, Frame, ImageMut, ImageRef, Layout, Placement, Plate, Transfer, led_over,
-    writable,
+    Composite, End, Format, Frame, ImageMut, ImageRef, Layout, Placement, Plate, Transfer,
+    led_over, writable,
 };
 use crate::progress::Call;
 use std::sync::Arc;
@@ -142,7 +142,12 @@ impl Session {
     }
 
     /// The frames at `times` in a session with pictures, of their size.
-    pub(super) fn composed(&self, scene: &Scene, times: &[f64], call: &Call<'_>) -> Result<Vec<Frame>> {
+    pub(super) fn composed(
+        &self,
+        scene: &Scene,
+        times: &[f64],
+        call: &Call<'_>,
+    ) -> Result<Vec<Frame>> {
         let [width, height] = scene.size;
         let layout = Layout::packed(width, height, Format::RgbF32, Transfer::Srgb);
         let one = |shot: Shot| {

@@ -283,9 +283,7 @@ impl Tree {
     ) -> Result<HashMap<Node, Arc<Latent>>> {
         if nodes.is_empty() || nodes[0].level == 0 {
             let start = |&node: &Node| match self.given(node, self.place_of(node)) {
-                Some(keyframe) => {
-                    Ok((node, self.from_image(node, keyframe, priority, meter)?))
-                }
+                Some(keyframe) => Ok((node, self.from_image(node, keyframe, priority, meter)?)),
                 None => Ok((node, Arc::new(self.noise_of(node.index as usize)?))),
             };
             return nodes.iter().map(start).collect();
@@ -409,7 +407,11 @@ impl Tree {
     }
 
     /// The conditioning of a branch. Prompts' own is shared, so that it is projected once per batch.
-    pub(super) fn mixed(&self, contexts: &Contexts, place: Place) -> Result<(Arc<Context>, Arc<Context>)> {
+    pub(super) fn mixed(
+        &self,
+        contexts: &Contexts,
+        place: Place,
+    ) -> Result<(Arc<Context>, Arc<Context>)> {
         let [from, to] = self.ends_of(place);
         let mix = |from: &str, to: &str| {
             let (p, q) = (&contexts[from], &contexts[to]);

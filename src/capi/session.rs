@@ -7,9 +7,7 @@ use super::handle::{Kind, Registry};
 use super::model::model;
 use super::source::{copied, lb_source};
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
-use crate::blend::{
-    BlendOptions, Branching, Keyframe, KeyframeImage, Look, Preset, Session,
-};
+use crate::blend::{BlendOptions, Branching, Keyframe, KeyframeImage, Look, Preset, Session};
 use crate::diffusion::{Model, NoiseKind};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::c_char;
@@ -318,8 +316,7 @@ unsafe fn keyframe(pointer: *const lb_keyframe) -> Result<Keyframe> {
     if raw.image.is_null() {
         return Ok(frame);
     }
-    let named =
-        |e: Error| Error::new(e.kind(), format!("lb_keyframe.image: {}", e.message()));
+    let named = |e: Error| Error::new(e.kind(), format!("lb_keyframe.image: {}", e.message()));
     // SAFETY: passed on.
     let source = unsafe { copied(raw.image) }.map_err(named)?;
     let usual = KeyframeImage::new(source);

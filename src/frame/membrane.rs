@@ -100,8 +100,12 @@ impl Level {
     /// Half the size, each pixel the mean of what is known of its four.
     fn coarser(&self) -> Result<Level> {
         let (width, height) = (self.width.div_ceil(2), self.height.div_ceil(2));
-        let mut level =
-            Level { width, height, values: reserve(width * height)?, known: reserve(width * height)? };
+        let mut level = Level {
+            width,
+            height,
+            values: reserve(width * height)?,
+            known: reserve(width * height)?,
+        };
         for y in 0..height {
             for x in 0..width {
                 let (mut sum, mut count) = ([0f32; 3], 0f32);
@@ -154,8 +158,8 @@ impl Level {
                         before[up * self.width + x],
                         before[down * self.width + x],
                     ];
-                    self.values[place] =
-                        [0, 1, 2].map(|c| (four[0][c] + four[1][c] + four[2][c] + four[3][c]) / 4.0);
+                    self.values[place] = [0, 1, 2]
+                        .map(|c| (four[0][c] + four[1][c] + four[2][c] + four[3][c]) / 4.0);
                 }
             }
         }
