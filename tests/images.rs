@@ -164,19 +164,23 @@ fn hdr_goes_through_and_comes_back() {
     let model = tiny("base");
     for transfer in [Transfer::Linear, Transfer::AcesCg] {
         let (bytes, source) = picture([64, 48], Format::RgbaF32, transfer, 64.0);
-        let session = between(&model, KeyframeImage { blend: 0.1, ..source.into() }, &options());
+        let session =
+            between(&model, KeyframeImage { blend: 0.1, ..source.clone().into() }, &options());
         assert!(rendered(&session, 0.0, Format::RgbaF32, transfer) == bytes);
         let values = |bytes: &[u8]| -> Vec<f64> {
             let each = bytes.as_chunks::<4>().0.iter();
             each.map(|&b| f64::from(f32::from_ne_bytes(b))).collect()
         };
         let wanted = values(&bytes);
-        // Right beside it the pixels went through the curve, and back.
-        let near = values(&rendered(&session, 2f64.powi(-14), Format::RgbaF32, transfer));
+        // Right beside it the pixels went through the curve, and back. (From an image to itself, for
+        // the random network changes much over the least of ways.)
+        let both = [source.clone(), source].map(|s| Keyframe::default().image(s));
+        let itself = Session::new(&model, &both, &options()).unwrap();
+        let near = values(&rendered(&itself, 2f64.powi(-14), Format::RgbaF32, transfer));
         let worst = near.iter().zip(&wanted).map(|(a, b)| (a - b).abs() / b.abs().max(1.0));
         let worst = worst.fold(0.0, f64::max);
         println!("{transfer:?}: relative error beside an image of up to 64: {worst:.1e}");
-        assert!(worst > 0.0 && worst < 0.02);
+        assert!(worst > 0.0 && worst < 1e-3);
         // Half-way highlights are there, and the prompt's end has none of the curve.
         let most = |t: f64| {
             values(&rendered(&session, t, Format::RgbaF32, transfer))
@@ -195,7 +199,7 @@ fn hdr_goes_through_and_comes_back() {
 fn frames_are_the_same_in_any_order_and_whatever_the_cache() {
     let model = tiny("base");
     let times = [0.0, 0.03, 0.3, 0.5, 0.97, 1.0, 1.4, 2.0];
-    for strength in [1.0, 0.6, 0.2] {
+    for strength in [1.0, 0.6] {
         let (_, source) = picture([64, 48], Format::RgbU8, Transfer::Srgb, 1.0);
         let image = KeyframeImage { strength, ..source.into() };
         let keyframes = [
@@ -210,7 +214,7 @@ fn frames_are_the_same_in_any_order_and_whatever_the_cache() {
         let session = make(usize::MAX);
         let one = |&t: &f64| session.render(t, &Call::new()).unwrap();
         let wanted: Vec<Frame> = times.iter().map(one).collect();
-        for cache_bytes in [0, 3000, usize::MAX] {
+        for cache_bytes in [0, 3000] {
             let session = make(cache_bytes);
             session.prepare(&Call::new()).unwrap();
             assert!(session.cached_bytes() <= cache_bytes);
@@ -306,7 +310,7 @@ fn an_image_of_another_shape_is_fitted_and_hosts_see_it_in_tiles() {
     let options = BlendOptions { size: None, preset: Preset::Lowest, ..BlendOptions::default() };
     let session = Session::new(&model, &keyframes, &options).unwrap();
     // The working size has the first image's shape.
-    assert_eq!((session.size(), session.working_size()), ([120, 60], [176, 96]));
+    assert_eq!((session.size(), session.working_size()), ([120, 60], [192, 96]));
     let whole = rendered(&session, 0.04, Format::RgbU8, Transfer::Srgb);
     assert_eq!(session.render(0.04, &Call::new()).unwrap().to_rgb8(), whole);
     rendered(&session, 1.0, Format::RgbU8, Transfer::Srgb);
@@ -399,18 +403,20 @@ fn sampling_after_inversion_comes_back_to_the_picture() {
     let options = BlendOptions { steps: Some(30), branching: Some(branching), ..options };
     for said in [prompt, ""] {
         let keyframes = [Keyframe::new(said, 0).image(source.clone())];
-        let session = Session::new(&model, &keyframes, &options).unwrap();
-        let latent = session.latents(&[0.0], &Call::new()).unwrap();
-        let back = model.engine().decode(&latent).unwrap().remove(0);
+        let back = |options: &BlendOptions| {
+            let session = Session::new(&model, &keyframes, options).unwrap();
+            let latent = session.latents(&[0.0], &Call::new()).unwrap();
+            model.engine().decode(&latent).unwrap().remove(0)
+        };
+        let whole = psnr(&made, &back(&options));
+        // A transition samples the last block only.
+        let usual = psnr(&made, &back(&BlendOptions { branching: None, ..options.clone() }));
         let clean = model.engine().encode(&made).unwrap().mean;
-        let held = model.engine().decode(&[clean]).unwrap().remove(0);
+        let held = psnr(&made, &model.engine().decode(&[clean]).unwrap().remove(0));
         println!(
-            "prompt {said:?}: picture to its reconstruction {:.1} dB after 30 steps back and forth, \
-             {:.1} dB by the VAE alone, {:.1} dB between the two",
-            psnr(&made, &back),
-            psnr(&made, &held),
-            psnr(&held, &back)
+            "prompt {said:?}: {whole:.1} dB after 30 steps back and forth, {usual:.1} dB in a \
+             transition, {held:.1} dB by the VAE alone"
         );
-        assert!(psnr(&made, &back) > 20.0);
+        assert!(whole > 20.0 && usual > 30.0);
     }
 }

@@ -251,7 +251,7 @@ fn frames_are_the_same_in_any_order_and_whatever_the_cache() {
             let session = make(usize::MAX);
             let wanted: Vec<Frame> =
                 times.iter().map(|&t| session.render(t, &Call::new()).unwrap()).collect();
-            for cache_bytes in [0, 3000, usize::MAX] {
+            for cache_bytes in [0, 3000] {
                 let session = make(cache_bytes);
                 session.prepare(&Call::new()).unwrap();
                 assert!(session.cached_bytes() <= cache_bytes);
