@@ -393,10 +393,12 @@ fn gradient(frame: &Frame, [x1, y1, x2, y2]: [usize; 4], d: isize) -> f64 {
 #[cfg(all(feature = "demo", feature = "demo-inpainting"))]
 #[test]
 fn no_seam_shows_at_the_edge() {
-    use latentblend::{Model, Preset};
+    use latentblend::Model;
     // Its edges lie inside of latent pixels, as masks' do.
     let hole = [37, 33, 94, 101];
-    let options = BlendOptions { preset: Preset::Lowest, ..BlendOptions::default() };
+    let branching = Branching { injections: vec![0, 6], branches: vec![2, 3] };
+    let options =
+        BlendOptions { steps: Some(9), branching: Some(branching), ..BlendOptions::default() };
     let scene = "a photo of a red castle in the middle over green hills by day, sunny";
     let standard = Model::demo(&Call::new()).unwrap();
     let picture = Session::new(&standard, &[Keyframe::new(scene, 4)], &options).unwrap();
@@ -416,6 +418,9 @@ fn no_seam_shows_at_the_edge() {
             ("not led over", None, false),
             ("neither led over nor feathered", Some(0.0), false),
         ] {
+            if name == "four" && how != "as it is" {
+                continue;
+            }
             let inpainting =
                 Inpainting { feather, lead_over, ..Inpainting::new(source.clone(), mask.clone()) };
             let session = Session::inpainting(&model, &keyframes, &options, &inpainting).unwrap();

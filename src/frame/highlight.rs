@@ -82,8 +82,8 @@ impl Highlights {
 
 #[cfg(test)]
 mod tests {
-    use super::super::colour::{linear_to_srgb, srgb_to_linear};
     use super::*;
+    use crate::frame::colour::{linear_to_srgb, srgb_to_linear};
 
     /// Lights from -0.1 to 64, evenly and in thirds of a stop.
     fn lights() -> impl Iterator<Item = f32> {
