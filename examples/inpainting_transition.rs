@@ -38,7 +38,7 @@ const ORIGINAL_KEPT: [usize; 4] = [170, 340, 280, 420];
 /// Prompts in the words that the demo model knows.
 const DEMO: [(&str, u64); 2] = [
     ("a photo of a red castle in the middle over green hills by day, sunny", 4),
-    ("a photo of a red castle in the middle by the sea at night, with a full moon", 9),
+    ("a photo of a red castle in the middle by the sea by day, with white clouds", 9),
 ];
 
 /// What is kept of the demo model's pictures, in 512ths too.

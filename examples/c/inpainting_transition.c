@@ -125,7 +125,7 @@ int main(int argc, char **argv) {
   from.seed = own ? 190791709u : 4u;
   to.prompt = own ? "aerial photo of a futuristic alien temple in a blue coastal area, the sun is "
                     "shining with a bright light"
-                  : "a photo of a red castle in the middle by the sea at night, with a full moon";
+                  : "a photo of a red castle in the middle by the sea by day, with white clouds";
   to.seed = own ? 6579436u : 9u;
   keyframes[0] = &from;
   keyframes[1] = &to;
