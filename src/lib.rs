@@ -67,8 +67,9 @@ mod net;
 mod progress;
 
 pub use blend::{
-    BlendOptions, Branching, Crossfeed, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look,
-    Parents, Plan, Preset, Session, StemLimit, mix_contexts, parents, spacing,
+    BlendOptions, Branching, Crossfeed, EmbeddingMix, GuidanceDamping, Inpainting, Keyframe,
+    KeyframeImage, Level, Look, Output, Parents, Plan, Preset, Session, StemLimit, Target, inverse,
+    mix_contexts, parents, spacing,
 };
 pub use diffusion::{
     Batch, Branch, Context, Denoising, Engine, Feed, Latent, Model, ModelInfo, NoiseKind,
@@ -78,7 +79,8 @@ pub use diffusion::{
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{
-    Filter, Fit, Format, Frame, ImageMut, ImageRef, Layout, Placement, Transfer, working_size,
+    Filter, Fit, Format, Frame, Highlights, ImageMut, ImageRef, Layout, Mask, MaskChannel,
+    Placement, Source, Transfer, working_size,
 };
 pub use model::{
     DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,

@@ -10,8 +10,19 @@ use native::{STRICT, compiler, root, scratch, skip, succeeded};
 use std::path::Path;
 
 /// The files in the order of the header's sections.
-const FILES: [&str; 9] =
-    ["status", "version", "log", "call", "device", "model", "session", "frame", "doctor"];
+const FILES: [&str; 11] = [
+    "status",
+    "version",
+    "log",
+    "call",
+    "device",
+    "model",
+    "source",
+    "session",
+    "inpainting",
+    "frame",
+    "doctor",
+];
 
 fn generated() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

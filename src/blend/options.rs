@@ -2,6 +2,7 @@
 //! the schedule and the size of the latents.
 
 use super::crossfeed::Crossfeed;
+use super::image::KeyframeImage;
 use super::mix::EmbeddingMix;
 use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
 use super::stems::StemLimit;
@@ -22,6 +23,8 @@ pub struct Keyframe {
     pub seed: u64,
     /// The start latent itself, in place of the seed's noise.
     pub start: Option<Arc<Latent>>,
+    /// The picture itself; the prompt then says what it shows, and may be empty.
+    pub image: Option<KeyframeImage>,
 }
 
 impl Keyframe {

@@ -1,9 +1,12 @@
 //! In: a model, keyframes and options. Out: [`Session`], which answers "give me the frame at t" for any
 //! t, exactly, in any order, from any thread.
 
+use super::image::KeyframeImage;
+use super::inpainting::Inpainting;
 use super::lineage::Node;
 use super::options::{BlendOptions, Keyframe, Recipe};
 use super::plan::{Look, Plan};
+use super::scene::{Scene, natural_size};
 use super::timing::{Place, place, rounded};
 use super::tree::Tree;
 use crate::diffusion::{Latent, Model, Priority, Schedule, physical};
@@ -33,6 +36,38 @@ impl Session {
     /// # Errors
     /// `InvalidArgument` for no keyframes and for options out of their ranges.
     pub fn new(model: &Model, keyframes: &[Keyframe], options: &BlendOptions) -> Result<Self> {
+        Session::build(model, keyframes, options, None)
+    }
+
+    /// A transition that repaints a part of a picture only: what the mask marks goes through `keyframes`,
+    /// and the rest stays the source, bit for bit ([`render_into`](Self::render_into)). Works with models of
+    /// nine channels, that were trained for it, and of four. Frames have the source's size.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`]; `InvalidArgument` for a mask of another shape than the source, or one
+    /// that marks nothing.
+    pub fn inpainting(
+        model: &Model,
+        keyframes: &[Keyframe],
+        options: &BlendOptions,
+        inpainting: &Inpainting,
+    ) -> Result<Self> {
+        let mut keyframes = keyframes.to_vec();
+        if let Some(first) = keyframes.first_mut()
+            && inpainting.from_source
+        {
+            let peak = inpainting.peak;
+            first.image = Some(KeyframeImage { peak, ..inpainting.source.clone().into() });
+        }
+        Session::build(model, &keyframes, options, Some(inpainting))
+    }
+
+    fn build(
+        model: &Model,
+        keyframes: &[Keyframe],
+        options: &BlendOptions,
+        inpainting: Option<&Inpainting>,
+    ) -> Result<Self> {
         const MOST: usize = 10_000;
         if !(1..=MOST).contains(&keyframes.len()) {
             return Err(Error::invalid(format!(
@@ -48,7 +83,11 @@ impl Session {
                 keyframe.negative_prompt = keyframe.negative_prompt.replace('_', " ");
             }
         }
-        let recipe = Recipe::new(options, model.info())?;
+        let mut options = options.clone();
+        if options.size.is_none() {
+            options.size = natural_size(&keyframes, inpainting, model.info())?;
+        }
+        let recipe = Recipe::new(&options, model.info())?;
         let wrong = |keyframe: &&Keyframe| {
             keyframe.start.as_ref().is_some_and(|latent| latent.shape() != recipe.shape)
         };
@@ -79,7 +118,11 @@ impl Session {
         }
         let fractions = recipe.plan.leaves().into_iter();
         let leaves = fractions.map(|fraction| (rounded(fraction), fraction)).collect();
-        let tree = Tree::new(model.clone(), keyframes, recipe);
+        let scene = Scene::new(&keyframes, inpainting, [width, height], model.info())?;
+        for image in keyframes.iter().filter_map(|keyframe| keyframe.image.as_ref()) {
+            image.check_run(&recipe)?;
+        }
+        let tree = Tree::new(model.clone(), keyframes, recipe, scene);
         Ok(Session(Arc::new(Inner { tree, leaves })))
     }
 
@@ -103,10 +146,19 @@ impl Session {
         &self.0.tree.recipe().schedule
     }
 
-    /// Width and height of a frame in pixels, as the model makes it.
+    /// Width and height of a frame in pixels: as the model makes it, or, in a session with pictures, those
+    /// of the source or of the first keyframe's image.
     pub fn size(&self) -> [usize; 2] {
-        let [_, height, width] = self.0.tree.recipe().shape;
-        [width, height].map(|length| length * self.0.tree.model().info().factor)
+        self.0.tree.scene().map_or_else(|| self.working_size(), |scene| scene.size)
+    }
+
+    /// Width and height in pixels at which the model works.
+    pub fn working_size(&self) -> [usize; 2] {
+        self.0.tree.working_size()
+    }
+
+    pub(super) fn tree(&self) -> &Tree {
+        &self.0.tree
     }
 
     /// The t of every leaf of the plan, rising: the frames that the versions of 2022 and 2023 would compute.
@@ -139,6 +191,9 @@ impl Session {
     /// The frames at each of `times`, denoised together: the same bytes as one by one, only sooner.
     pub fn render_many(&self, times: &[f64], call: &Call<'_>) -> Result<Vec<Frame>> {
         let tree = &self.0.tree;
+        if let Some(scene) = tree.scene() {
+            return self.composed(scene, times, call);
+        }
         let wanted = self.placed(times)?;
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, wanted.len());
@@ -159,7 +214,11 @@ impl Session {
 
     /// Evaluations of the UNet that the frames at `times` would take now.
     pub fn evaluations(&self, times: &[f64]) -> Result<usize> {
-        Ok(self.0.tree.evaluations(&self.placed(times)?))
+        let mut placed = self.placed(times)?;
+        if let Some(scene) = self.0.tree.scene() {
+            (placed, _) = self.needed(scene, &placed);
+        }
+        Ok(self.0.tree.evaluations(&placed))
     }
 
     /// Evaluations of the UNet that [`Session::prepare`] would take now; 0 when it has been.
@@ -181,16 +240,20 @@ impl Session {
     /// Lets go of everything that can be made again.
     pub fn purge(&self) {
         self.0.tree.cache().retain(|_| false);
+        if let Some(scene) = self.0.tree.scene() {
+            scene.forget();
+        }
     }
 
-    /// Memory that is held for what can be made again, in bytes; never above the limit in the options.
+    /// Memory that is held for latents that can be made again, in bytes; never above the limit in the
+    /// options.
     pub fn cached_bytes(&self) -> usize {
         self.0.tree.cache().bytes()
     }
 
     /// The branch of each t. A t that is a leaf's takes the leaf's own fraction, which the grid of t
     /// may miss by a last bit.
-    fn placed(&self, times: &[f64]) -> Result<Vec<(Node, Place)>> {
+    pub(super) fn placed(&self, times: &[f64]) -> Result<Vec<(Node, Place)>> {
         let leaves = &self.0.leaves;
         let one = |&t: &f64| {
             let mut place = place(t, self.keyframes().len())?;

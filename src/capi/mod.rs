@@ -11,10 +11,12 @@ mod doctor;
 mod frame;
 mod growing;
 mod handle;
+mod inpainting;
 mod log;
 mod model;
 mod opaque;
 mod session;
+mod source;
 mod status;
 mod version;
 
@@ -22,10 +24,12 @@ pub use call::*;
 pub use device::*;
 pub use doctor::*;
 pub use frame::*;
+pub use inpainting::*;
 pub use log::*;
 pub use model::*;
 pub use opaque::*;
 pub use session::*;
+pub use source::*;
 pub use status::*;
 pub use version::*;
 

@@ -49,6 +49,8 @@ fn predict(model: &Model, view: &TensorView<'_>, context: Context) -> Outcome<La
     let context = Arc::new(context);
     let branch = Branch {
         latent: latent(view, 0..4)?,
+        history: None,
+        feed: None,
         positive: Arc::clone(&context),
         negative: context,
         guidance: 1.0,
@@ -56,12 +58,16 @@ fn predict(model: &Model, view: &TensorView<'_>, context: Context) -> Outcome<La
     };
     let step = Step { timestep: 481, alpha: 0.25, alpha_next: 0.0 };
     let prediction_type = model.info().prediction_type();
-    let schedule = Arc::new(Schedule { steps: vec![step], prediction_type });
-    let batch = Batch { branches: vec![branch], schedule, steps: 0..1 };
+    let schedule = Arc::new(Schedule {
+        steps: vec![step],
+        prediction_type,
+        sampler: latentblend::Sampler::Ddim,
+    });
+    let batch = Batch { branches: vec![branch], schedule, steps: 0..1, keep: 0 };
     let mut run = Arc::clone(model.engine()).denoise(batch)?;
     loop {
-        if let Some(latents) = run.advance()? {
-            return Ok(latents.into_iter().next().ok_or("no latent came back")?);
+        if let Some(trails) = run.advance()? {
+            return Ok(trails.first().ok_or("no latent came back")?.last().latent.clone());
         }
     }
 }

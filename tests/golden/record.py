@@ -1,6 +1,6 @@
 """Makes every file of tests/golden anew: python tests/golden/record.py [part ...].
 
-Parts: checkpoints networks sampling solver noise tree tree_2023 mixture demo single_files clip (all of them, in this order, when none is named). All but the
+Parts: checkpoints networks sampling solver images noise tree tree_2023 mixture demo single_files clip (all of them, in this order, when none is named). All but the
 first read the checkpoints that are there. See README.md for what the files hold.
 """
 import sys
@@ -28,6 +28,11 @@ def sampling():
 
 def solver():
     import solver as part
+    part.record()
+
+
+def images():
+    import images as part
     part.record()
 
 
@@ -66,7 +71,7 @@ def clip():
     part.record()
 
 
-PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, solver, noise, tree, tree_2023, mixture, demo, single_files, clip)}
+PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, solver, images, noise, tree, tree_2023, mixture, demo, single_files, clip)}
 
 if __name__ == "__main__":
     unknown = [name for name in sys.argv[1:] if name not in PARTS]
