@@ -5,9 +5,9 @@ mod common;
 use common::golden::{read, relative_error};
 use common::{Reports, latent, same, tiny};
 use latentblend::{
-    Batch, BlendOptions, Branch, Branching, Call, Context, Format, Frame, ImageMut, ImageRef,
-    Keyframe, KeyframeImage, Layout, Model, NoiseKind, Preset, SchedulePolicy, Session, Source,
-    Stage, Target, Transfer, inverse, noise,
+    Batch, BlendOptions, Branch, Branching, Call, Context, Crossfeed, ErrorKind, Format, Frame,
+    ImageMut, ImageRef, Keyframe, KeyframeImage, Layout, Look, Model, NoiseKind, Preset, Sampler,
+    SchedulePolicy, Session, Source, Stage, Target, Transfer, inverse, noise,
 };
 use std::sync::Arc;
 
@@ -31,12 +31,15 @@ fn inversion_equals_diffusers_step_by_step() {
                 negative: Arc::clone(&context),
                 guidance: 1.0,
                 extra: None,
+                history: None,
+                feed: None,
             };
             let schedule = Arc::clone(&schedule);
-            let batch = Batch { branches: vec![branch], schedule, steps: step..step + 1 };
+            let batch =
+                Batch { branches: vec![branch], schedule, steps: step..step + 1, keep: step };
             let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
             let got = run.advance().unwrap().unwrap().remove(0);
-            worst = worst.max(relative_error(got.data(), &path.row(step + 1).values));
+            worst = worst.max(relative_error(got.last().latent.data(), &path.row(step + 1).values));
         }
         println!("{name}: relative error of a step {worst:.1e}");
         assert!(worst <= 1e-4);
@@ -267,7 +270,9 @@ fn a_lower_strength_starts_from_the_noised_image() {
     let clean = model.engine().encode(&frame.unwrap()).unwrap().mean;
     let noise = noise(NoiseKind::Cpu, 7, clean.shape()).unwrap();
     for (strength, skipped) in [(0.5, 6), (0.75, 9)] {
-        let (got, session, _) = run(strength);
+        let (got, session, evaluations) = run(strength);
+        assert_eq!(evaluations, steps - skipped);
+        assert_eq!(session.evaluated(), evaluations as u64);
         let schedule = Arc::new(session.schedule().clone());
         let alpha = schedule.steps[skipped].alpha;
         let start = clean.data().iter().zip(noise.data()).map(|(&z, &n)| {
@@ -283,12 +288,14 @@ fn a_lower_strength_starts_from_the_noised_image() {
             negative: prompt(""),
             guidance: 4.0,
             extra: None,
+            history: None,
+            feed: None,
         };
-        let batch = Batch { branches: vec![branch], schedule, steps: skipped..steps };
+        let batch = Batch { branches: vec![branch], schedule, steps: skipped..steps, keep: 0 };
         let mut by_hand = Arc::clone(model.engine()).denoise(batch).unwrap();
         let wanted = loop {
-            if let Some(mut latents) = by_hand.advance().unwrap() {
-                break latents.remove(0);
+            if let Some(trails) = by_hand.advance().unwrap() {
+                break trails[0].last().latent.clone();
             }
         };
         assert_eq!(got, wanted, "strength {strength}");
@@ -334,6 +341,71 @@ fn an_image_of_another_shape_is_fitted_and_hosts_see_it_in_tiles() {
     let mean =
         |pixels: &[u8]| pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / pixels.len() as f64;
     assert!((mean(&half) - mean(&whole)).abs() < 1.0);
+}
+
+#[test]
+fn images_go_with_every_sampler_and_crossfeed() {
+    let model = tiny("base");
+    let (_, source) = picture([64, 48], Format::RgbU8, Transfer::Srgb, 1.0);
+    let strongly = Some(Crossfeed::new(0.6, 1.0, 0.5));
+    let crossfed = |options| BlendOptions {
+        branch1_crossfeed: strongly,
+        parental_crossfeed: strongly,
+        ..options
+    };
+    let compat = BlendOptions { look: Look::Compat2023, ..options() };
+    let solver = BlendOptions { sampler: Sampler::DpmSolver2M, ..options() };
+    let variants =
+        [solver.clone(), compat.clone(), crossfed(options()), crossfed(solver), crossfed(compat)];
+    let keyframes = [
+        Keyframe::new("a lighthouse", 2),
+        Keyframe::new("a castle", 1).image(source.clone()),
+        Keyframe::new("a quiet lake", 420),
+    ];
+    let times = [0.0, 0.4, 0.999_999, 1.0, 1.000_001, 1.3, 2.0];
+    for (index, options) in variants.into_iter().enumerate() {
+        let make = |cache_bytes: usize| {
+            let options = BlendOptions { cache_bytes, ..options.clone() };
+            Session::new(&model, &keyframes, &options).unwrap()
+        };
+        let session = make(usize::MAX);
+        let wanted = session.latents(&times, &Call::new()).unwrap();
+        for (&t, wanted) in times.iter().zip(&wanted).rev() {
+            let session = make(0);
+            let before = session.evaluations(&[t]).unwrap() as u64;
+            let got = session.latents(&[t], &Call::new()).unwrap().remove(0);
+            // Between the keyframe itself and the frames next to it nothing jumps.
+            assert_eq!(&got, wanted, "{index} at {t}");
+            // A cache for nothing makes some of an image's run for each that wants it.
+            assert!(session.evaluated() >= before, "{index} at {t}");
+            let prepared = make(usize::MAX);
+            let to_prepare = prepared.evaluations_to_prepare() as u64;
+            prepared.prepare(&Call::new()).unwrap();
+            assert_eq!((prepared.evaluated(), prepared.evaluations_to_prepare()), (to_prepare, 0));
+            let frame = prepared.evaluations(&[t]).unwrap() as u64;
+            assert_eq!(&prepared.latents(&[t], &Call::new()).unwrap()[0], wanted, "{index} at {t}");
+            assert_eq!(prepared.evaluated(), to_prepare + frame, "{index} at {t}");
+        }
+        for near in [2, 4] {
+            let jump = relative_error(
+                wanted[near].data(),
+                &wanted[3].data().iter().map(|&v| f64::from(v)).collect::<Vec<_>>(),
+            );
+            assert!(jump < 2e-3, "{index}: {jump} between an image and the frame next to it");
+        }
+        // What comes before an image does not draw it.
+        let last = Session::new(&model, &keyframes[1..], &options).unwrap();
+        assert_eq!(last.latents(&[0.0], &Call::new()).unwrap()[0], wanted[3], "{index}");
+    }
+    let half = KeyframeImage { strength: 0.5, ..source.into() };
+    let options = BlendOptions { sampler: Sampler::DpmSolver2M, ..options() };
+    let error = Session::new(&model, &[Keyframe::default().image(half)], &options).map(|_| ());
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(
+        error.message(),
+        "image strength 0.5 with sampler dpm++2m: wanted 1, or sampler ddim"
+    );
 }
 
 #[test]

@@ -5,8 +5,9 @@ mod common;
 use common::golden::{Recorded, read, relative_error};
 use common::{same, short, tiny};
 use latentblend::{
-    BlendOptions, Branching, Call, ErrorKind, Format, Frame, ImageMut, ImageRef, Inpainting,
-    Keyframe, Layout, Mask, NoiseKind, Placement, Session, Source, Target, Transfer,
+    BlendOptions, Branching, Call, Crossfeed, ErrorKind, Format, Frame, ImageMut, ImageRef,
+    Inpainting, Keyframe, Layout, Mask, NoiseKind, Placement, Sampler, Session, Source, Target,
+    Transfer,
 };
 use std::collections::HashMap;
 
@@ -240,11 +241,20 @@ fn a_held_patch_stays_while_the_plate_moves() {
 fn frames_are_the_same_in_any_order_and_whatever_the_cache() {
     let recorded = read("images");
     let times = [0.0, 0.05, 0.3, 0.5, 1.0];
-    for name in ["inpainting", "base"] {
+    let feed = Some(Crossfeed::new(0.5, 0.9, 0.5));
+    let solver = |options| BlendOptions {
+        sampler: Sampler::DpmSolver2M,
+        branch1_crossfeed: feed,
+        parental_crossfeed: feed,
+        ..options
+    };
+    let cases = [("inpainting", false), ("base", false), ("inpainting", true), ("base", true)];
+    for (name, crossfed) in cases {
         for from_source in [false, true] {
             let inpainting = Inpainting { from_source, ..recorded_inpainting(&recorded) };
             let make = |cache_bytes: usize| {
                 let (keyframes, options) = short();
+                let options = if crossfed { solver(options) } else { options };
                 let options = BlendOptions { cache_bytes, ..options };
                 Session::inpainting(&tiny(name), &keyframes, &options, &inpainting).unwrap()
             };
@@ -261,6 +271,9 @@ fn frames_are_the_same_in_any_order_and_whatever_the_cache() {
                 for (&t, wanted) in times.iter().zip(&wanted).rev() {
                     assert!(same(&session.render(t, &Call::new()).unwrap(), wanted), "{name}");
                 }
+            }
+            if crossfed {
+                continue;
             }
             // A keyframe is what it is alone.
             let (keyframes, options) = short();

@@ -77,8 +77,7 @@ pub struct lb_keyframe {
     pub seed: u64,
     /// The picture itself, copied; the prompt then says what it shows. NULL: by prompt and seed.
     pub image: *const lb_source,
-    /// How much of the image is kept, up to 1: at 1 the keyframe is the image, below it is repainted from
-    /// the image. 0: 1.
+    /// How much of the image is kept: at 1 the keyframe is the image, below it is repainted. 0: 1.
     pub image_strength: f64,
     /// How far the image's own pixels reach into the transition, in t, up to 0.5. 0: 0.08. Below 0: they
     /// are shown at the keyframe only.
