@@ -68,9 +68,9 @@ mod progress;
 
 pub use blend::{
     Adapt, BlendOptions, Branching, Crossfeed, Curve, Distance, Easing, EmbeddingMix, Even,
-    GuidanceDamping, Interpolation, Keyframe, Level, Look, Origin, Pace, Parents, Plan, Preset,
-    RestoreOptions, SESSION_FORMAT, Segment, Session, StemLimit, Timeline, Timing, mix_contexts,
-    parents, spacing,
+    GuidanceDamping, Inpainting, Interpolation, Keyframe, KeyframeImage, Level, Look, Origin,
+    Output, Pace, Parents, Plan, Preset, RestoreOptions, SESSION_FORMAT, Segment, Session,
+    StemLimit, Target, Timeline, Timing, inverse, mix_contexts, parents, spacing,
 };
 pub use diffusion::{
     Batch, Branch, Context, Denoising, Engine, Feed, GuidanceSteps, Latent, Model, ModelInfo,
@@ -80,7 +80,8 @@ pub use diffusion::{
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{
-    Filter, Fit, Format, Frame, ImageMut, ImageRef, Layout, Placement, Transfer, working_size,
+    Filter, Fit, Format, Frame, Highlights, ImageMut, ImageRef, Layout, Mask, MaskChannel,
+    Placement, Source, Transfer, working_size,
 };
 pub use model::{
     DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,

@@ -10,8 +10,19 @@ use native::{STRICT, compiler, root, scratch, skip, succeeded};
 use std::path::Path;
 
 /// The files in the order of the header's sections.
-const FILES: [&str; 11] = [
-    "status", "version", "log", "call", "device", "model", "timing", "session", "frame", "store",
+const FILES: [&str; 13] = [
+    "status",
+    "version",
+    "log",
+    "call",
+    "device",
+    "model",
+    "timing",
+    "source",
+    "session",
+    "inpainting",
+    "frame",
+    "store",
     "doctor",
 ];
 

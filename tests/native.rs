@@ -90,6 +90,7 @@ fn programs_run_under_valgrind() {
         let mut command = Command::new("valgrind");
         native::with_library(&mut command);
         command.env("RAYON_NUM_THREADS", "1").env_remove("LATENTBLEND_LOG");
+        command.env("LATENTBLEND_TEST_SLOW", "1");
         command.args(options).arg(program).args(arguments).output().unwrap()
     };
     let canary = compile("canary.c", "plain", &[]);

@@ -40,6 +40,7 @@ impl Session {
             return Err(Error::invalid(format!("strength {}: wanted 0 to 1", adapt.strength)));
         }
         let tree = self.tree();
+        tree.check_pictures("placing branches by what they show")?;
         if tree.recipe().plan.is_nested() {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -60,7 +61,7 @@ impl Session {
         }
         let mut recipe = tree.recipe().clone();
         recipe.plans = Some(Arc::new(plans));
-        let tree = Tree::new(tree.model().clone(), tree.keyframes().to_vec(), recipe);
+        let tree = Tree::new(tree.model().clone(), tree.keyframes().to_vec(), recipe, None);
         let timeline = Timeline::linear(count, tree.recipe().looped);
         Ok(Session::around(Arc::new(tree), timeline))
     }

@@ -54,7 +54,7 @@ impl Curve {
                 Curve::MOST
             )));
         }
-        if let Some(odd) = points.iter().flatten().find(|v| !(v.abs() <= LARGEST)) {
+        if let Some(odd) = points.iter().flatten().find(|v| v.is_nan() || v.abs() > LARGEST) {
             return Err(Error::invalid(format!("{odd} in a curve: wanted up to {LARGEST:e}")));
         }
         if let Some(pair) = points.windows(2).find(|pair| pair[0][0] >= pair[1][0]) {

@@ -139,6 +139,6 @@ impl Session {
             Keyframe { start: None, origin: Some(Arc::new(origin)), ..keyframes[nearest].clone() };
         let mut recipe = self.tree().recipe().clone();
         (recipe.plans, recipe.looped) = (None, false);
-        Session::from_recipe(self.tree().model(), vec![from, to.clone()], recipe)
+        Session::from_recipe(self.tree().model(), vec![from, to.clone()], recipe, None)
     }
 }

@@ -40,10 +40,10 @@ pub(super) struct Draw {
 }
 
 impl Origin {
-    /// The branches that have to be there first.
+    /// The branches that have to be there first, and the noise of level 0.
     pub(super) fn needs(&self) -> impl Iterator<Item = Node> + use<> {
         let drawn = self.draw.as_ref().map(|draw| draw.to);
-        self.from.into_iter().chain(drawn.into_iter().flatten()).filter(|node| node.level > 0)
+        self.from.into_iter().chain(drawn.into_iter().flatten())
     }
 }
 
@@ -111,7 +111,7 @@ impl<'a> Lineage<'a> {
             return None;
         }
         let (count, shared) = self.counts(node.level);
-        (shared && node.index % count == 0).then(|| (node.index / count) as usize)
+        (shared && node.index.is_multiple_of(count)).then(|| (node.index / count) as usize)
     }
 
     /// The indices of a level's branches in one segment, the keyframes at both its ends included; that behind
@@ -174,9 +174,28 @@ impl<'a> Lineage<'a> {
             let coefficients = self.recipe.parental[plan_level].clone();
             coefficients.map(|coefficients| Draw { to: from, mix, coefficients })
         };
-        let steps = self.recipe.spans[plan_level].steps.clone();
-        let acts = |draw: &Draw| draw.coefficients[steps.clone()].iter().any(|&c| c > 0.0);
-        Origin { from, mix, draw: draw.filter(acts) }
+        Origin { from, mix, draw: draw.filter(|draw| self.acts(level, draw)) }
+    }
+
+    /// Whether a branch of `level` is drawn in any of its steps.
+    fn acts(self, level: usize, draw: &Draw) -> bool {
+        let steps = self.recipe.spans[level - 1].steps.clone();
+        draw.coefficients[steps].iter().any(|&c| c > 0.0)
+    }
+
+    /// The parental crossfeed of a branch of `level` that lies just where `node` does.
+    pub(super) fn drawn_to(self, level: usize, node: Node) -> Option<Draw> {
+        let coefficients = self.recipe.parental.get(level.checked_sub(1)?)?.clone()?;
+        let draw = Draw { to: [node; 2], mix: 0.0, coefficients };
+        Some(draw).filter(|draw| self.acts(level, draw))
+    }
+
+    /// The branch of a keyframe in a level that holds the keyframes.
+    pub(super) fn node_of_keyframe(self, level: usize, keyframe: usize) -> Node {
+        if level == self.leaf_level() {
+            return self.leaf(Place { segment: keyframe, fraction: 0.0 });
+        }
+        Node { level, index: keyframe as u64 * self.counts(level).0 }
     }
 
     /// A branch of the first level: a keyframe, drawn to the one before; or, where there is no other

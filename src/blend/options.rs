@@ -4,6 +4,7 @@
 use super::crossfeed::Crossfeed;
 use super::curve::Curve;
 use super::extend::Origin;
+use super::image::KeyframeImage;
 use super::mix::EmbeddingMix;
 use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
 use super::stems::StemLimit;
@@ -29,6 +30,8 @@ pub struct Keyframe {
     /// Where it goes on from: a frame of another session ([`Session::extend`](super::Session::extend)), in
     /// place of prompts, seed and start, which are then only what a caller may show.
     pub origin: Option<Arc<Origin>>,
+    /// The picture itself; the prompt then says what it shows, and may be empty.
+    pub image: Option<KeyframeImage>,
 }
 
 impl Keyframe {

@@ -1,9 +1,12 @@
 //! In: a model, keyframes and options. Out: [`Session`], which answers "give me the frame at t" for any
 //! t, exactly, in any order, from any thread.
 
+use super::image::KeyframeImage;
+use super::inpainting::Inpainting;
 use super::lineage::Node;
 use super::options::{BlendOptions, Keyframe, Recipe};
 use super::plan::Plan;
+use super::scene::{Scene, natural_size};
 use super::timeline::Timeline;
 use super::timing::{Place, place, rounded};
 use super::tree::Tree;
@@ -37,8 +40,45 @@ impl Session {
     /// # Errors
     /// `InvalidArgument` for no keyframes and for options out of their ranges.
     pub fn new(model: &Model, keyframes: &[Keyframe], options: &BlendOptions) -> Result<Self> {
-        let recipe = Recipe::new(options, model.info())?;
-        Session::from_recipe(model, keyframes.to_vec(), recipe)
+        Session::build(model, keyframes, options, None)
+    }
+
+    /// A transition that repaints a part of a picture only: what the mask marks goes through `keyframes`,
+    /// and the rest stays the source, bit for bit ([`render_into`](Self::render_into)). Works with models of
+    /// nine channels, that were trained for it, and of four. Frames have the source's size.
+    ///
+    /// # Errors
+    /// Those of [`Session::new`]; `InvalidArgument` for a mask of another shape than the source, or one
+    /// that marks nothing.
+    pub fn inpainting(
+        model: &Model,
+        keyframes: &[Keyframe],
+        options: &BlendOptions,
+        inpainting: &Inpainting,
+    ) -> Result<Self> {
+        let mut keyframes = keyframes.to_vec();
+        if let Some(first) = keyframes.first_mut()
+            && inpainting.from_source
+        {
+            let peak = inpainting.peak;
+            first.image = Some(KeyframeImage { peak, ..inpainting.source.clone().into() });
+        }
+        Session::build(model, &keyframes, options, Some(inpainting))
+    }
+
+    fn build(
+        model: &Model,
+        keyframes: &[Keyframe],
+        options: &BlendOptions,
+        inpainting: Option<&Inpainting>,
+    ) -> Result<Self> {
+        let keyframes = keyframes.to_vec();
+        let mut options = options.clone();
+        if options.size.is_none() {
+            options.size = natural_size(&keyframes, inpainting, model.info())?;
+        }
+        let recipe = Recipe::new(&options, model.info())?;
+        Session::from_recipe(model, keyframes, recipe, inpainting)
     }
 
     /// A transition whose options are numbers already.
@@ -46,6 +86,7 @@ impl Session {
         model: &Model,
         mut keyframes: Vec<Keyframe>,
         recipe: Recipe,
+        inpainting: Option<&Inpainting>,
     ) -> Result<Self> {
         // With the tokenizer's rules of 2022 goes how prompts were typed then.
         if recipe.prompt_rules == PromptRules::OpenClip {
@@ -95,7 +136,23 @@ impl Session {
                 ),
             ));
         }
-        let tree = Tree::new(model.clone(), keyframes, recipe);
+        let scene = Scene::new(&keyframes, inpainting, [width, height], model.info())?;
+        if scene.is_some() && recipe.looped {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a loop of keyframes with pictures: repeat the first keyframe at the end in its place",
+            ));
+        }
+        if scene.is_some() && keyframes.iter().any(|keyframe| keyframe.origin.is_some()) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "going on from a session's frame is not supported in a session with pictures",
+            ));
+        }
+        for image in keyframes.iter().filter_map(|keyframe| keyframe.image.as_ref()) {
+            image.check_run(&recipe)?;
+        }
+        let tree = Tree::new(model.clone(), keyframes, recipe, scene);
         let timeline = Timeline::linear(tree.segments(), tree.recipe().looped);
         Ok(Session::around(Arc::new(tree), timeline))
     }
@@ -163,10 +220,15 @@ impl Session {
         &self.0.tree.recipe().schedule
     }
 
-    /// Width and height of a frame in pixels, as the model makes it.
+    /// Width and height of a frame in pixels: as the model makes it, or, in a session with pictures, those
+    /// of the source or of the first keyframe's image.
     pub fn size(&self) -> [usize; 2] {
-        let [_, height, width] = self.0.tree.recipe().shape;
-        [width, height].map(|length| length * self.0.tree.model().info().factor)
+        self.0.tree.scene().map_or_else(|| self.working_size(), |scene| scene.size)
+    }
+
+    /// Width and height in pixels at which the model works.
+    pub fn working_size(&self) -> [usize; 2] {
+        self.0.tree.working_size()
     }
 
     /// The t of every leaf of the plan, rising: the frames that the versions of 2022 and 2023 would compute.
@@ -200,6 +262,9 @@ impl Session {
     /// The frames at each of `times`, denoised together: the same bytes as one by one, only sooner.
     pub fn render_many(&self, times: &[f64], call: &Call<'_>) -> Result<Vec<Frame>> {
         let tree = &self.0.tree;
+        if let Some(scene) = tree.scene() {
+            return self.composed(scene, times, call);
+        }
         let wanted = self.placed(times)?;
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, wanted.len());
@@ -220,7 +285,11 @@ impl Session {
 
     /// Evaluations of the UNet that the frames at `times` would take now.
     pub fn evaluations(&self, times: &[f64]) -> Result<usize> {
-        Ok(self.0.tree.evaluations(&self.placed(times)?))
+        let mut placed = self.placed(times)?;
+        if let Some(scene) = self.0.tree.scene() {
+            (placed, _) = self.needed(scene, &placed);
+        }
+        Ok(self.0.tree.evaluations(&placed))
     }
 
     /// Evaluations of the UNet that [`Session::prepare`] would take now; 0 when it has been.
@@ -243,9 +312,13 @@ impl Session {
     /// Lets go of everything that can be made again.
     pub fn purge(&self) {
         self.0.tree.cache().retain(|_| false);
+        if let Some(scene) = self.0.tree.scene() {
+            scene.forget();
+        }
     }
 
-    /// Memory that is held for what can be made again, in bytes; never above the limit in the options.
+    /// Memory that is held for latents that can be made again, in bytes; never above the limit in the
+    /// options.
     pub fn cached_bytes(&self) -> usize {
         self.0.tree.cache().bytes()
     }

@@ -138,6 +138,7 @@ impl Session {
     pub fn save(&self, path: impl AsRef<Path>, call: &Call<'_>) -> Result<()> {
         call.poll()?;
         let (path, tree) = (path.as_ref(), self.tree());
+        tree.check_pictures("saving")?;
         let (record, mut tensors) = self.stored()?;
         let sum = checksum(&record, &tensors);
         tensors.insert(CHECKSUM.into(), Stored { shape: vec![sum.len()], bytes: sum.to_vec() });
@@ -359,7 +360,7 @@ fn session(
         keyframes.push(keyframe);
     }
     let looped = recipe.looped;
-    let session = Session::from_recipe(model, keyframes, recipe)?;
+    let session = Session::from_recipe(model, keyframes, recipe, None)?;
     record.timeline.check(session.segments(), looped)?;
     let tree = session.tree();
     let mut branches = Vec::with_capacity(tensors.len());

@@ -6,14 +6,16 @@
 
 use super::cache::{BATCH, Cache};
 use super::extend;
+use super::inpainting::Repainting;
 use super::lineage::{Lineage, Node, Origin};
 use super::mix::mix_contexts;
 use super::options::{Keyframe, Recipe};
+use super::scene::Scene;
 use super::timing::Place;
 use crate::diffusion::{
     Batch, Branch, Context, Feed, Latent, Model, Priority, State, Trail, noise,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Frame;
 use crate::progress::{Call, Stage};
 use parking_lot::Mutex;
@@ -38,6 +40,8 @@ pub(crate) struct Tree {
     model: Model,
     keyframes: Vec<Keyframe>,
     recipe: Recipe,
+    /// The caller's own pictures, if there are any.
+    scene: Option<Scene>,
     contexts: Mutex<Contexts>,
     /// What an inpainting model is told when everything is to be painted.
     empty_mask: Mutex<Option<Arc<Latent>>>,
@@ -53,7 +57,11 @@ pub(crate) struct Meter<'a, 'b> {
     total: usize,
 }
 
-impl Meter<'_, '_> {
+impl<'a, 'b> Meter<'a, 'b> {
+    pub(super) fn call(&self) -> &'a Call<'b> {
+        self.call
+    }
+
     fn denoise(&self, done: usize, total: usize) -> Result<()> {
         self.report(Stage::Denoise, done, total, self.done + done)
     }
@@ -68,12 +76,18 @@ impl Meter<'_, '_> {
 }
 
 impl Tree {
-    pub(crate) fn new(model: Model, keyframes: Vec<Keyframe>, recipe: Recipe) -> Self {
+    pub(crate) fn new(
+        model: Model,
+        keyframes: Vec<Keyframe>,
+        recipe: Recipe,
+        scene: Option<Scene>,
+    ) -> Self {
         let cache = Cache::new(recipe.cache_bytes, recipe.plan.levels().len());
         Tree {
             model,
             keyframes,
             recipe,
+            scene,
             contexts: Mutex::default(),
             empty_mask: Mutex::default(),
             cache,
@@ -114,7 +128,7 @@ impl Tree {
         &self.cache
     }
 
-    fn lineage(&self) -> Lineage<'_> {
+    pub(super) fn lineage(&self) -> Lineage<'_> {
         Lineage { recipe: &self.recipe, keyframes: self.keyframes.len() }
     }
 
@@ -124,14 +138,47 @@ impl Tree {
     }
 
     /// What a keyframe brings along of a branch.
-    fn given(&self, node: Node) -> Option<&Arc<Trail>> {
+    fn brought(&self, node: Node) -> Option<&Arc<Trail>> {
         let keyframe = self.lineage().keyframe(node)?;
         self.keyframes.get(keyframe)?.origin.as_ref()?.trails().get(node.level)
     }
 
     /// Whether a branch has not to be made.
     fn has(&self, node: Node) -> bool {
-        self.given(node).is_some() || self.cache.missing(std::iter::once(node)).is_empty()
+        self.brought(node).is_some() || self.cache.missing(std::iter::once(node)).is_empty()
+    }
+
+    pub(crate) fn scene(&self) -> Option<&Scene> {
+        self.scene.as_ref()
+    }
+
+    /// Fails in sessions with pictures, with which `what` is not supported.
+    pub(super) fn check_pictures(&self, what: &str) -> Result<()> {
+        match self.scene {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{what} is not supported in a session with pictures"),
+            )),
+        }
+    }
+
+    /// The scene with what is repainted of it, in an inpainting session.
+    pub(super) fn repainting(&self) -> Option<(&Scene, &Repainting)> {
+        let scene = self.scene.as_ref()?;
+        Some((scene, scene.repainting()?))
+    }
+
+    /// Width and height in pixels of what the model makes.
+    pub(crate) fn working_size(&self) -> [usize; 2] {
+        let [_, height, width] = self.recipe.shape;
+        [width, height].map(|length| length * self.model.info().factor)
+    }
+
+    /// Where a keyframe lies.
+    pub(crate) fn keyframe_place(&self, keyframe: usize) -> Place {
+        let segment = keyframe.min(self.lineage().last_segment());
+        Place { segment, fraction: (keyframe - segment) as f64 }
     }
 
     /// The frame's branch at `place`.
@@ -163,8 +210,18 @@ impl Tree {
             if have(node) {
                 continue;
             }
-            let origin = lineage.origin(node.level, place);
-            seen.extend(origin.needs().map(|node| (node, lineage.place_of(node))));
+            let mut origin = lineage.origin(node.level, place);
+            if self.given(node, place).is_none() {
+                if self.is_image(place) {
+                    // An image is drawn nowhere else; its own run is where frames near it are drawn to.
+                    origin.draw = lineage.drawn_to(node.level, origin.from[0]);
+                }
+                let needs = origin.needs().map(|node| (node, lineage.place_of(node)));
+                let made = |(node, place): &(Node, Place)| {
+                    node.level > 0 || self.given(*node, *place).is_some()
+                };
+                seen.extend(needs.filter(made));
+            }
             missing.insert(node, (place, origin));
         }
         missing
@@ -175,7 +232,13 @@ impl Tree {
     pub(crate) fn evaluations(&self, wanted: &[(Node, Place)]) -> usize {
         let missing = self.missing(wanted, |node| self.has(node));
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-        missing.keys().for_each(|node| *counts.entry(node.level).or_default() += 1);
+        let mut images = BTreeSet::new();
+        for (&node, &(place, _)) in &missing {
+            match self.given(node, place) {
+                Some(keyframe) => drop(images.insert(keyframe)),
+                None => *counts.entry(node.level).or_default() += 1,
+            }
+        }
         let of = |(level, count): (usize, usize)| {
             let steps = self.recipe.spans[level - 1].steps.len();
             match self.lineage().is_chain(level) {
@@ -183,7 +246,9 @@ impl Tree {
                 false => self.evaluations_of(count, steps),
             }
         };
-        counts.into_iter().map(of).sum()
+        // An image's run is made at once.
+        let run = |keyframe: usize| self.evaluations_of(1, self.image_steps(keyframe).len());
+        counts.into_iter().map(of).sum::<usize>() + images.into_iter().map(run).sum::<usize>()
     }
 
     fn evaluations_of(&self, branches: usize, steps: usize) -> usize {
@@ -267,12 +332,13 @@ impl Tree {
     }
 
     /// The noise of a keyframe.
-    fn start_noise(&self, node: Node) -> Result<Latent> {
+    pub(super) fn noise_of(&self, index: usize) -> Result<Latent> {
         let keyframe = self
             .keyframes
-            .get(node.index as usize)
+            .get(index)
             .ok_or_else(|| Error::internal("a keyframe beyond the last"))?;
-        match (self.given(node), &keyframe.start) {
+        let node = Node { level: 0, index: index as u64 };
+        match (self.brought(node), &keyframe.start) {
             (Some(trail), _) => Ok(trail.last().latent.clone()),
             (None, Some(latent)) => Ok(Latent::clone(latent)),
             (None, None) => noise(self.recipe.noise, keyframe.seed, self.recipe.shape),
@@ -293,13 +359,26 @@ impl Tree {
             // What is there is held on to, and what nobody needs any more is let go of.
             let before = std::mem::take(&mut known);
             let mut missing = self.missing(wanted, |node| {
-                let found = before.get(&node).or_else(|| self.given(node)).cloned();
+                let found = before.get(&node).or_else(|| self.brought(node)).cloned();
                 let found = found.or_else(|| self.cache.get(node));
                 found.is_some_and(|trail| known.insert(node, trail).is_none())
             });
             let Some((&Node { level, .. }, _)) = missing.first_key_value() else {
                 return Ok(known);
             };
+            // An image's run is made at once, as far as it is wanted.
+            let given = |(&node, (place, _)): (&Node, &(Place, Origin))| self.given(node, *place);
+            if let Some(keyframe) = missing.iter().find_map(given) {
+                missing.retain(|&node, (place, _)| self.given(node, *place) == Some(keyframe));
+                let nodes: Vec<Node> = missing.keys().copied().collect();
+                known.extend(self.trails_of_image(keyframe, &nodes, priority, meter)?);
+                for (node, (place, _)) in missing {
+                    if (1..self.lineage().leaf_level()).contains(&node.level) {
+                        self.forget_above(node.level, place.segment);
+                    }
+                }
+                continue;
+            }
             let mut nodes: Vec<Node> =
                 missing.keys().copied().take_while(|node| node.level == level).collect();
             if self.lineage().is_chain(level) {
@@ -331,10 +410,7 @@ impl Tree {
     ) -> Result<Vec<Trail>> {
         let places: Vec<Place> = branches.iter().map(|(place, _)| *place).collect();
         let contexts = self.contexts(&places, priority, meter.call)?;
-        let extra = match self.model.info().inpainting {
-            true => Some(self.empty_mask(priority, meter.call)?),
-            false => None,
-        };
+        let extra = self.extra(priority, meter.call)?;
         let span = &self.recipe.spans[level - 1];
         let mut batch = Vec::with_capacity(branches.len());
         for (place, origin) in branches {
@@ -360,7 +436,7 @@ impl Tree {
                 feed,
                 positive,
                 negative,
-                guidance: self.guidance_at(*place),
+                guidance: self.guidance(*place),
                 extra: extra.clone(),
             });
         }
@@ -371,6 +447,16 @@ impl Tree {
             keep: span.keep,
             guidance: Arc::clone(&self.recipe.guidance_steps),
         };
+        self.denoise(batch, &places, priority, meter)
+    }
+
+    /// Runs a batch through its steps.
+    pub(super) fn sampled(
+        &self,
+        batch: Batch,
+        priority: Priority,
+        meter: &mut Meter<'_, '_>,
+    ) -> Result<Vec<Trail>> {
         let (mut evaluations, mut counted) = (0, 0);
         let trails = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
             self.evaluated.fetch_add(done.saturating_sub(counted) as u64, Ordering::Relaxed);
@@ -384,7 +470,11 @@ impl Tree {
     /// The state of a branch before step `step`: noise, or what a step before has left.
     fn start(&self, node: Node, step: usize, known: &Trails) -> Result<State> {
         if node.level == 0 {
-            return Ok(State::from(self.start_noise(node)?));
+            return match known.get(&node) {
+                // The run of an image has it.
+                Some(trail) => Ok(trail.last().clone()),
+                None => Ok(State::from(self.noise_of(node.index as usize)?)),
+            };
         }
         let trail = known.get(&node).zip(step.checked_sub(1));
         let state = trail.and_then(|(trail, before)| trail.after(before));
@@ -403,7 +493,11 @@ impl Tree {
     }
 
     /// The conditioning of a branch. Prompts' own is shared, so that it is projected once per batch.
-    fn mixed(&self, contexts: &Contexts, place: Place) -> Result<(Arc<Context>, Arc<Context>)> {
+    pub(super) fn mixed(
+        &self,
+        contexts: &Contexts,
+        place: Place,
+    ) -> Result<(Arc<Context>, Arc<Context>)> {
         let [from, to] = self.ends_of(place);
         let mix = |[p, q]: [&Arc<Context>; 2]| match Arc::ptr_eq(p, q) {
             true => Ok(Arc::clone(p)),
@@ -418,7 +512,7 @@ impl Tree {
 
     /// The guidance scale at a place, before its course over steps. A keyframe that comes from another
     /// session brings the scale that it had there.
-    fn guidance_at(&self, place: Place) -> f64 {
+    pub(super) fn guidance_at(&self, place: Place) -> f64 {
         let own = self.ends_of(place).map(|k| k.origin.as_ref().map(|origin| origin.guidance()));
         let t = place.segment as f64 + place.fraction;
         let t = self.lineage().around(t);
@@ -427,6 +521,7 @@ impl Tree {
 
     /// What the frame at `place` leaves to a session that goes on from it.
     pub(crate) fn origin(&self, place: Place, call: &Call<'_>) -> Result<extend::Origin> {
+        self.check_pictures("going on from a session's frame")?;
         self.recipe.check_extension()?;
         let mut meter = self.meter(call, &[(self.leaf(place), place)], 0);
         let levels = self.recipe.plan.levels();
@@ -464,7 +559,12 @@ impl Tree {
     }
 
     /// The conditioning of all prompts that branches need, computed at the first need.
-    fn contexts(&self, places: &[Place], priority: Priority, call: &Call<'_>) -> Result<Contexts> {
+    pub(super) fn contexts(
+        &self,
+        places: &[Place],
+        priority: Priority,
+        call: &Call<'_>,
+    ) -> Result<Contexts> {
         let ends = places.iter().flat_map(|place| self.ends_of(*place));
         let ends = ends.filter(|keyframe| keyframe.origin.is_none());
         let prompts = ends.flat_map(|k| [k.prompt.as_str(), k.negative_prompt.as_str()]);
@@ -487,7 +587,7 @@ impl Tree {
     }
 
     /// A mask of ones, and the latent of a picture that is grey all over.
-    fn empty_mask(&self, priority: Priority, call: &Call<'_>) -> Result<Arc<Latent>> {
+    pub(super) fn empty_mask(&self, priority: Priority, call: &Call<'_>) -> Result<Arc<Latent>> {
         if let Some(known) = &*self.empty_mask.lock() {
             return Ok(Arc::clone(known));
         }

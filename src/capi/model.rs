@@ -33,6 +33,10 @@ pub const LB_PREDICTION_EPSILON: lb_prediction = 1;
 /// The velocity.
 pub const LB_PREDICTION_V: lb_prediction = 2;
 
+/// In lb_model_options.flags, without a path: the embedded demo model that repaints under a mask, instead of
+/// the one that paints whole pictures.
+pub const LB_MODEL_DEMO_INPAINTING: u32 = 1;
+
 /// How a model is loaded. Since 0.1.
 #[allow(non_camel_case_types, reason = "its name in C")]
 #[repr(C)]
@@ -46,7 +50,7 @@ pub struct lb_model_options {
     pub ordinal: u32,
     /// An LB_PRECISION value.
     pub precision: lb_precision,
-    /// Must be 0.
+    /// 0, or LB_MODEL_DEMO_INPAINTING.
     pub flags: u32,
 }
 
@@ -141,6 +145,17 @@ pub unsafe extern "C" fn lb_model_options_init(options: *mut lb_model_options, s
     unsafe { fill(options, struct_size) };
 }
 
+#[cfg(feature = "demo-inpainting")]
+fn demo_inpainting(call: &crate::progress::Call<'_>) -> Result<Model> {
+    Model::demo_inpainting(call)
+}
+
+#[cfg(not(feature = "demo-inpainting"))]
+fn demo_inpainting(_: &crate::progress::Call<'_>) -> Result<Model> {
+    let what = "path is NULL, and this build embeds no demo model for inpainting";
+    Err(Error::new(ErrorKind::Unsupported, what))
+}
+
 #[cfg(feature = "demo")]
 fn demo(call: &crate::progress::Call<'_>) -> Result<Model> {
     Model::demo(call)
@@ -189,10 +204,14 @@ pub unsafe extern "C" fn lb_model_load(
                 )));
             }
         }
-        if options.flags != 0 {
+        let demo_inpainting = options.flags & LB_MODEL_DEMO_INPAINTING != 0;
+        if demo_inpainting && path.is_some() {
+            return Err(Error::invalid("LB_MODEL_DEMO_INPAINTING with a path: wanted NULL"));
+        }
+        if options.flags & !LB_MODEL_DEMO_INPAINTING != 0 {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("flags {:#x}: wanted 0", options.flags),
+                format!("flags {:#x}: wanted 0 or LB_MODEL_DEMO_INPAINTING", options.flags),
             ));
         }
         // SAFETY: passed on.
@@ -202,6 +221,7 @@ pub unsafe extern "C" fn lb_model_load(
             put(model, "model", || {
                 let loaded = match path {
                     Some(path) => Model::load(path, &call)?,
+                    None if demo_inpainting => self::demo_inpainting(&call)?,
                     None => demo(&call)?,
                 };
                 Ok(MODELS.insert(loaded).cast())

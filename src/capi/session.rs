@@ -1,13 +1,17 @@
 //! In: keyframes and options. Out: an `lb_session`.
 
 use super::call::{lb_call, watched};
+use super::frame::{LB_FIT_CROP, lb_fit};
 use super::growing::{Growing, fill, read, write};
 use super::handle::{Kind, Registry};
 use super::model::model;
+use super::source::{copied, lb_source};
 use super::timing::{curve, lb_curve};
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
-use crate::blend::{BlendOptions, Branching, Crossfeed, Keyframe, Look, Preset, Session};
-use crate::diffusion::{NoiseKind, Sampler};
+use crate::blend::{
+    BlendOptions, Branching, Crossfeed, Keyframe, KeyframeImage, Look, Preset, Session,
+};
+use crate::diffusion::{Model, NoiseKind, Sampler};
 use crate::error::{Error, ErrorKind, Result};
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -72,6 +76,19 @@ pub struct lb_keyframe {
     pub negative_prompt: *const c_char,
     /// The seed of its noise.
     pub seed: u64,
+    /// The picture itself, copied; the prompt then says what it shows. NULL: by prompt and seed.
+    pub image: *const lb_source,
+    /// How much of the image is kept: at 1 the keyframe is the image, below it is repainted. 0: 1.
+    pub image_strength: f64,
+    /// How far the image's own pixels reach into the transition, in t, up to 0.5. 0: 0.08. Below 0: they
+    /// are shown at the keyframe only.
+    pub image_blend: f64,
+    /// The display-encoded value that the highlight curve brings to 1, up to 1000; 0: the image's highest.
+    pub image_peak: f64,
+    /// An LB_FIT value: how an image of another shape than the session's is brought into its bounds.
+    pub image_fit: lb_fit,
+    /// Must be 0.
+    pub image_flags: u32,
 }
 
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
@@ -85,6 +102,12 @@ unsafe impl Growing for lb_keyframe {
             prompt: std::ptr::null(),
             negative_prompt: std::ptr::null(),
             seed: 0,
+            image: std::ptr::null(),
+            image_strength: 0.0,
+            image_blend: 0.0,
+            image_peak: 0.0,
+            image_fit: LB_FIT_CROP,
+            image_flags: 0,
         }
     }
 }
@@ -165,7 +188,7 @@ pub struct lb_blend_options {
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
 unsafe impl Growing for lb_blend_options {
     const NAME: &'static str = "lb_blend_options";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = std::mem::offset_of!(lb_blend_options, branch1_crossfeed_power);
 
     fn defaults() -> Self {
         let options = BlendOptions::default();
@@ -211,7 +234,8 @@ unsafe impl Growing for lb_blend_options {
 pub struct lb_session_info {
     /// sizeof(lb_session_info), set by the caller
     pub struct_size: usize,
-    /// Width of a frame in pixels, as the model makes it.
+    /// Width of a frame in pixels: as the model makes it, or, in a session with pictures, that of the source
+    /// or of the first image.
     pub width: u32,
     /// See width.
     pub height: u32,
@@ -265,7 +289,7 @@ unsafe impl Growing for lb_session_info {
     }
 }
 
-static SESSIONS: Registry<Session> = Registry::new(Kind::Session);
+pub(super) static SESSIONS: Registry<Session> = Registry::new(Kind::Session);
 
 /// The session of a handle.
 pub(super) fn session(handle: *const lb_session) -> Result<Arc<Session>> {
@@ -299,20 +323,6 @@ pub(super) unsafe fn elements<T: Copy>(
     }
     // SAFETY: not NULL where there are any, and readable by the caller's word. They need not be aligned.
     Ok((0..count as usize).map(|index| unsafe { pointer.add(index).read_unaligned() }).collect())
-}
-
-/// A caller's keyframe.
-///
-/// # Safety
-/// As the header says of `lb_keyframe`.
-pub(super) unsafe fn keyframe(pointer: *const lb_keyframe) -> Result<Keyframe> {
-    // SAFETY: passed on.
-    let (raw, prompt, negative) = unsafe {
-        let raw = read(pointer)?;
-        let prompt = text(raw.prompt, "lb_keyframe.prompt")?;
-        (raw, prompt, text(raw.negative_prompt, "lb_keyframe.negative_prompt")?)
-    };
-    Ok(Keyframe::new(prompt.unwrap_or(""), raw.seed).negative(negative.unwrap_or("")))
 }
 
 /// # Safety
@@ -399,6 +409,76 @@ unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
     })
 }
 
+/// A caller's keyframe.
+///
+/// # Safety
+/// As the header says of `lb_keyframe`.
+pub(super) unsafe fn keyframe(pointer: *const lb_keyframe) -> Result<Keyframe> {
+    // SAFETY: passed on.
+    let (raw, prompt, negative) = unsafe {
+        let raw = read(pointer)?;
+        let prompt = text(raw.prompt, "lb_keyframe.prompt")?;
+        (raw, prompt, text(raw.negative_prompt, "lb_keyframe.negative_prompt")?)
+    };
+    let frame = Keyframe::new(prompt.unwrap_or(""), raw.seed).negative(negative.unwrap_or(""));
+    if raw.image_flags != 0 {
+        let what = format!("lb_keyframe.image_flags {:#x}: wanted 0", raw.image_flags);
+        return Err(Error::new(ErrorKind::Unsupported, what));
+    }
+    if raw.image.is_null() {
+        return Ok(frame);
+    }
+    let named = |e: Error| Error::new(e.kind(), format!("lb_keyframe.image: {}", e.message()));
+    // SAFETY: passed on.
+    let source = unsafe { copied(raw.image) }.map_err(named)?;
+    let usual = KeyframeImage::new(source);
+    Ok(frame.image(KeyframeImage {
+        strength: if raw.image_strength == 0.0 { 1.0 } else { raw.image_strength },
+        blend: match raw.image_blend {
+            0.0 => usual.blend,
+            blend if blend < 0.0 => 0.0,
+            blend => blend,
+        },
+        fit: raw.image_fit.try_into()?,
+        peak: (raw.image_peak != 0.0).then_some(raw.image_peak),
+        ..usual
+    }))
+}
+
+/// The keyframes and options of a session to be.
+///
+/// # Safety
+/// As the header says of lb_session_new.
+pub(super) unsafe fn wishes(
+    model: &Model,
+    keyframes: *const *const lb_keyframe,
+    count: usize,
+    options: *const lb_blend_options,
+) -> Result<(Vec<Keyframe>, BlendOptions)> {
+    // SAFETY: passed on.
+    let pointers = unsafe { elements(keyframes, count as u64, "keyframes")? };
+    let mut frames = Vec::with_capacity(pointers.len());
+    for pointer in pointers {
+        // SAFETY: passed on.
+        frames.push(unsafe { keyframe(pointer)? });
+    }
+    let raw = match options.is_null() {
+        true => lb_blend_options::defaults(),
+        // SAFETY: passed on.
+        false => unsafe { read(options)? },
+    };
+    // SAFETY: passed on.
+    let options = unsafe { self::options(&raw)? };
+    for keyframe in &frames {
+        for prompt in [&keyframe.prompt, &keyframe.negative_prompt] {
+            if let (_, Some(dropped)) = model.tokenize(prompt)? {
+                log::warn!("no room for the end of a prompt: '{dropped}' is dropped");
+            }
+        }
+    }
+    Ok((frames, options))
+}
+
 /// Fills `options` with defaults; `struct_size` is sizeof(lb_blend_options). Any thread, at once.
 /// Since 0.1.
 ///
@@ -429,27 +509,8 @@ pub unsafe extern "C" fn lb_session_new(
     entry(error, || {
         let model = self::model(model)?;
         // SAFETY: passed on.
-        let pointers = unsafe { elements(keyframes, count as u64, "keyframes")? };
-        let mut frames = Vec::with_capacity(pointers.len());
-        for pointer in pointers {
-            // SAFETY: passed on.
-            frames.push(unsafe { keyframe(pointer)? });
-        }
-        let raw = match options.is_null() {
-            true => lb_blend_options::defaults(),
-            // SAFETY: passed on.
-            false => unsafe { read(options)? },
-        };
-        // SAFETY: passed on.
-        let options = unsafe { self::options(&raw)? };
+        let (frames, options) = unsafe { wishes(&model, keyframes, count, options)? };
         log::debug!("lb_session_new({frames:?}, {options:?})");
-        for keyframe in &frames {
-            for prompt in [&keyframe.prompt, &keyframe.negative_prompt] {
-                if let (_, Some(dropped)) = model.tokenize(prompt)? {
-                    log::warn!("no room for the end of a prompt: '{dropped}' is dropped");
-                }
-            }
-        }
         // SAFETY: passed on.
         unsafe {
             put(session, "session", || {

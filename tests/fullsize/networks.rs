@@ -49,6 +49,8 @@ fn predict(model: &Model, view: &TensorView<'_>, context: Context) -> Outcome<La
     let context = Arc::new(context);
     let branch = Branch {
         latent: latent(view, 0..4)?,
+        history: None,
+        feed: None,
         positive: Arc::clone(&context),
         negative: context,
         guidance: 1.0,

@@ -1,6 +1,6 @@
 """Makes every file of tests/golden anew: python tests/golden/record.py [part ...].
 
-Parts: checkpoints networks sampling solver guidance noise tree tree_2023 mixture demo single_files clip lpips (all of them, in this order, when none is named). All but the
+Parts: checkpoints networks sampling solver guidance images noise tree tree_2023 mixture demo single_files clip lpips (all of them, in this order, when none is named). All but the
 first read the checkpoints that are there. See README.md for what the files hold.
 """
 import sys
@@ -33,6 +33,11 @@ def solver():
 
 def guidance():
     import guidance as part
+    part.record()
+
+
+def images():
+    import images as part
     part.record()
 
 
@@ -76,7 +81,7 @@ def lpips():
     part.record()
 
 
-PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, solver, guidance, noise, tree, tree_2023, mixture, demo, single_files, clip, lpips)}
+PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, solver, guidance, images, noise, tree, tree_2023, mixture, demo, single_files, clip, lpips)}
 
 if __name__ == "__main__":
     unknown = [name for name in sys.argv[1:] if name not in PARTS]
