@@ -46,6 +46,9 @@ typedef struct lb_cancel lb_cancel;
 // A failure: one owner, immutable. Freed by lb_error_free.
 typedef struct lb_error lb_error;
 
+// The weights of the LPIPS distance: shared, immutable.
+typedef struct lb_lpips lb_lpips;
+
 // A loaded model: shared, immutable.
 typedef struct lb_model lb_model;
 
@@ -160,7 +163,90 @@ typedef struct lb_model_info {
   const char *licence;
   // 32 hexadecimal digits that tell these weights from others, the same for both layouts of files.
   const char *fingerprint;
+  // Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+  uint64_t samples;
 } lb_model_info;
+
+// How time goes within segments.
+typedef uint32_t lb_pace;
+
+// How the difference of two moments is measured.
+typedef uint32_t lb_distance;
+
+// What lies between the points of a curve.
+typedef uint32_t lb_interpolation;
+
+// A function through points, constant before the first and behind the last of them. Since 0.1.
+typedef struct lb_curve {
+  // sizeof(lb_curve)
+  size_t struct_size;
+  // `count` places, rising; copied.
+  const double *x;
+  // The value at each; copied.
+  const double *y;
+  // How many points there are, 1 to 65536.
+  uint64_t count;
+  // An LB_INTERPOLATION value.
+  lb_interpolation interpolation;
+  // Must be 0.
+  uint32_t flags;
+} lb_curve;
+
+// How a segment sets off and arrives.
+typedef uint32_t lb_easing;
+
+// How time goes through a transition; every member but the first may be 0. Since 0.1.
+typedef struct lb_timing {
+  // sizeof(lb_timing)
+  size_t struct_size;
+  // An LB_PACE value.
+  lb_pace pace;
+  // For LB_PACE_EVEN, an LB_DISTANCE value.
+  lb_distance distance;
+  // For LB_PACE_EVEN: how many frames of each segment are looked at, 2 to 4097. 0: 33.
+  uint32_t samples;
+  // For LB_PACE_EVEN: whether segments are long in proportion to what changes in them, 0 or 1.
+  uint32_t across;
+  // For LB_DISTANCE_LPIPS.
+  const struct lb_lpips *lpips;
+  // For LB_PACE_CURVE: from the share of the whole time, 0 to 1, to t.
+  const struct lb_curve *curve;
+  // Of each segment, in proportion to the others'; copied. NULL: all are of one length.
+  const double *lengths;
+  // LB_EASING values, one for each segment; copied. NULL: none is eased.
+  const lb_easing *easings;
+  // Curves from (0, 0) to (1, 1), one for each segment, which stand in for its easing unless they are
+  // NULL; copied. NULL: there are none.
+  const struct lb_curve *const *easing_curves;
+  // How many segments `lengths`, `easings` and `easing_curves` are for. 0 where all of them are NULL.
+  uint64_t segments;
+} lb_timing;
+
+// How branches are placed by what they show. Since 0.1.
+typedef struct lb_adapt {
+  // sizeof(lb_adapt)
+  size_t struct_size;
+  // An LB_DISTANCE value.
+  lb_distance distance;
+  // How many frames of each segment are looked at, 2 to 4097. 0: 33.
+  uint32_t samples;
+  // For LB_DISTANCE_LPIPS.
+  const struct lb_lpips *lpips;
+  // How far branches go from where the plan has them (0) to equal shares of the change (1).
+  double strength;
+} lb_adapt;
+
+// One end of a transition. Since 0.1.
+typedef struct lb_keyframe {
+  // sizeof(lb_keyframe)
+  size_t struct_size;
+  // What the picture shows: UTF-8, copied. NULL is the empty prompt.
+  const char *prompt;
+  // What it must not show: UTF-8, copied. NULL is the empty prompt.
+  const char *negative_prompt;
+  // The seed of its noise.
+  uint64_t seed;
+} lb_keyframe;
 
 // A preset: a number of steps, and how many frames the tree holds.
 typedef uint32_t lb_preset;
@@ -230,19 +316,19 @@ typedef struct lb_blend_options {
   lb_sampler sampler;
   // Must be 0.
   uint32_t reserved;
+  // The guidance scale by t, through the whole transition, in place of guidance and its damper; copied.
+  // NULL: by these.
+  const struct lb_curve *guidance_over_t;
+  // What of the guidance scale g is left along a run: x is 0 at its first step and 1 at its last, and the
+  // scale there 1 + (g - 1) y; copied. NULL: all of it.
+  const struct lb_curve *guidance_over_steps;
+  // How far guided predictions are brought back to the deviation of unguided ones, 0 to 1.
+  double guidance_rescale;
+  // Steps that are guided, from the first on; behind them a step costs half. 0: all.
+  uint32_t guided_steps;
+  // Whether the last keyframe leads back to the first, 0 or 1; t then runs to their number.
+  uint32_t looped;
 } lb_blend_options;
-
-// One end of a transition. Since 0.1.
-typedef struct lb_keyframe {
-  // sizeof(lb_keyframe)
-  size_t struct_size;
-  // What the picture shows: UTF-8, copied. NULL is the empty prompt.
-  const char *prompt;
-  // What it must not show: UTF-8, copied. NULL is the empty prompt.
-  const char *negative_prompt;
-  // The seed of its noise.
-  uint64_t seed;
-} lb_keyframe;
 
 // What a session is, and what it holds at present. Since 0.1.
 typedef struct lb_session_info {
@@ -268,9 +354,13 @@ typedef struct lb_session_info {
   uint64_t evaluations_done;
   // Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
   uint64_t evaluations_to_prepare;
-  // What the session holds in all: cached_bytes and the conditioning of its prompts. The model's own
-  // memory is in lb_model_info.
+  // What the session holds in all: cached_bytes, the conditioning of its prompts, and what its keyframes
+  // brought along. The model's own memory is in lb_model_info.
   uint64_t memory_bytes;
+  // Segments: one less than keyframes, or as many in a loop.
+  uint32_t segments;
+  // 1 where the last keyframe leads back to the first, else 0.
+  uint32_t looped;
 } lb_session_info;
 
 // How a picture of another shape is brought into its bounds.
@@ -329,6 +419,19 @@ typedef struct lb_image {
   // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
   void *cuda_stream;
 } lb_image;
+
+// How a saved session is taken up again; every member but the first may be 0. Since 0.1.
+typedef struct lb_restore_options {
+  // sizeof(lb_restore_options)
+  size_t struct_size;
+  // 1: goes on although this machine rounds otherwise than the one that made the file. Frames then differ
+  // in their last bits from those made there. 0: such a file is refused with LB_ERROR_UNSUPPORTED.
+  uint32_t accept_other_numerics;
+  // Must be 0.
+  uint32_t flags;
+  // Memory for latents that can be made again. 0: as the saved session had it.
+  uint64_t cache_bytes;
+} lb_restore_options;
 
 // The call did what it says.
 #define LB_OK 0
@@ -413,6 +516,48 @@ typedef struct lb_image {
 
 // The velocity.
 #define LB_PREDICTION_V 2
+
+// A cubic in each interval that never goes beyond its points (Fritsch and Butland 1984).
+#define LB_INTERPOLATION_MONOTONE_CUBIC 0
+
+// Straight lines.
+#define LB_INTERPOLATION_LINEAR 1
+
+// LB_PACE_EVEN; with LB_LOOK_COMPAT_2022 and LB_LOOK_COMPAT_2023, LB_PACE_LINEAR.
+#define LB_PACE_AUTO 0
+
+// t goes as time goes.
+#define LB_PACE_LINEAR 1
+
+// From leaf to leaf of the plan in equal times, as in 2022.
+#define LB_PACE_LEAVES 2
+
+// In equal times, equal change, as measured on frames.
+#define LB_PACE_EVEN 3
+
+// The caller's curve from time (0 to 1) to t.
+#define LB_PACE_CURVE 4
+
+// At one speed.
+#define LB_EASING_LINEAR 0
+
+// Sets off slowly.
+#define LB_EASING_IN 1
+
+// Arrives slowly.
+#define LB_EASING_OUT 2
+
+// Both.
+#define LB_EASING_IN_OUT 3
+
+// Between reduced frames, in bands; no weights are needed.
+#define LB_DISTANCE_FRAMES 0
+
+// The same between latents: nothing is decoded.
+#define LB_DISTANCE_LATENTS 1
+
+// The root of LPIPS, by weights that the caller has loaded.
+#define LB_DISTANCE_LPIPS 2
 
 // 12 steps, 5 leaves: a first look.
 #define LB_PRESET_LOWEST 1
@@ -616,6 +761,111 @@ lb_status lb_model_get_info(const struct lb_model *model,
                             struct lb_model_info *info,
                             struct lb_error **error);
 
+// Fills `timing` with defaults; `struct_size` is sizeof(lb_timing). Any thread, at once. Since 0.1.
+//
+// # Safety
+// `timing` is NULL, or points to `struct_size` writable bytes.
+void lb_timing_init(struct lb_timing *timing, size_t struct_size);
+
+// Fills `adapt` with defaults; `struct_size` is sizeof(lb_adapt). Any thread, at once. Since 0.1.
+//
+// # Safety
+// `adapt` is NULL, or points to `struct_size` writable bytes.
+void lb_adapt_init(struct lb_adapt *adapt, size_t struct_size);
+
+// Loads the weights of LPIPS 0.1 on AlexNet from a safetensors file (docs/transitions.md says what it
+// holds). One reference, released by lb_lpips_release. Any thread. Since 0.1.
+//
+// # Safety
+// `path` is NUL-ended UTF-8; `lpips` and `error` are NULL or writable.
+lb_status lb_lpips_load(const char *path,
+                        struct lb_lpips **lpips,
+                        struct lb_error **error);
+
+// Another reference to `lpips`, which is returned; NULL for a handle that is none. Any thread, at once.
+// Since 0.1.
+struct lb_lpips *lb_lpips_retain(struct lb_lpips *lpips);
+
+// One reference less. NULL and a handle that is none are ignored. Any thread, at once. Since 0.1.
+void lb_lpips_release(struct lb_lpips *lpips);
+
+// `session` under another time: the same frames at the same t, which both share, branches included, but
+// lb_session_t_at and lb_session_frame_times go as `timing` says. LB_PACE_EVEN looks at frames, which
+// takes its time, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
+// Since 0.1.
+//
+// # Safety
+// `timing` is NULL (the defaults) or as its declaration says, as is `call`; `timed` and `error` are NULL or
+// writable.
+lb_status lb_session_timed(struct lb_session *session,
+                           const struct lb_timing *timing,
+                           const struct lb_call *call,
+                           struct lb_session **timed,
+                           struct lb_error **error);
+
+// Writes the t at `time`, a share of the whole time from 0 to 1; what lies outside is held. Any thread, at
+// once. Since 0.1.
+//
+// # Safety
+// `t` and `error` are NULL or writable.
+lb_status lb_session_t_at(const struct lb_session *session,
+                          double time,
+                          double *t,
+                          struct lb_error **error);
+
+// Writes the t of each of `count` frames of the whole, evenly in time: no keyframe twice, and in a loop the
+// last is one frame before the first. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `t` is NULL or points to `count` writable values; `error` is NULL or writable.
+lb_status lb_session_frame_times(const struct lb_session *session,
+                                 size_t count,
+                                 double *t,
+                                 struct lb_error **error);
+
+// Writes how much changes from frame to frame of `frames` frames: `frames` - 1 values, or, in a loop,
+// `frames`. `count` is how many `changes` has room for. Renders them all. Any thread. Since 0.1.
+//
+// # Safety
+// `changes` is NULL or points to `count` writable values; `call` is NULL or as its declaration says; `error`
+// is NULL or writable.
+lb_status lb_session_changes(struct lb_session *session,
+                             size_t frames,
+                             lb_distance distance,
+                             const struct lb_lpips *lpips,
+                             double *changes,
+                             size_t count,
+                             const struct lb_call *call,
+                             struct lb_error **error);
+
+// A session through the same keyframes whose branches lie denser where the pictures of `session` change
+// more, as many as before. Looks at frames: takes its time, reports and can be cancelled. One reference,
+// released by lb_session_release. Any thread. Since 0.1.
+//
+// # Safety
+// `adapt` is NULL (the defaults) or as its declaration says, as is `call`; `adapted` and `error` are NULL or
+// writable.
+lb_status lb_session_adapted(struct lb_session *session,
+                             const struct lb_adapt *adapt,
+                             const struct lb_call *call,
+                             struct lb_session **adapted,
+                             struct lb_error **error);
+
+// A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
+// of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
+// aren't kept: may take its time, reports and can be cancelled. One reference, released by
+// lb_session_release. Any thread. Since 0.1.
+//
+// # Safety
+// `to` is as its declaration says; `call` is NULL or as its declaration says; `extended` and `error` are
+// NULL or writable.
+lb_status lb_session_extend(struct lb_session *session,
+                            double from_t,
+                            const struct lb_keyframe *to,
+                            const struct lb_call *call,
+                            struct lb_session **extended,
+                            struct lb_error **error);
+
 // Fills `options` with defaults; `struct_size` is sizeof(lb_blend_options). Any thread, at once.
 // Since 0.1.
 //
@@ -711,6 +961,40 @@ lb_status lb_session_render_many(struct lb_session *session,
                                  size_t count,
                                  const struct lb_call *call,
                                  struct lb_error **error);
+
+// Fills `options` with defaults; `struct_size` is sizeof(lb_restore_options). Any thread, at once. Since
+// 0.1.
+//
+// # Safety
+// `options` is NULL, or points to `struct_size` writable bytes.
+void lb_restore_options_init(struct lb_restore_options *options,
+                             size_t struct_size);
+
+// Writes `session` to the file `path`: keyframes, all that was decided, and the branches that are kept at
+// present (lb_session_prepare first, and whoever loads it finds the work done). The file appears whole or
+// not at all. Any thread. Since 0.1.
+//
+// # Safety
+// `path` is NUL-ended UTF-8; `call` is NULL or as its declaration says; `error` is NULL or writable.
+lb_status lb_session_save(struct lb_session *session,
+                          const char *path,
+                          const struct lb_call *call,
+                          struct lb_error **error);
+
+// Takes up a session that lb_session_save has written, with the model that it was made with: its frames are
+// those of the saved one, bit for bit, whichever process renders them. LB_ERROR_BAD_MODEL for a file that is
+// damaged or none, LB_ERROR_UNSUPPORTED for another version's and for other numerics. One reference, released
+// by lb_session_release. Any thread. Since 0.1.
+//
+// # Safety
+// `path` is NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `session` and
+// `error` are NULL or writable.
+lb_status lb_session_load(struct lb_model *model,
+                          const char *path,
+                          const struct lb_restore_options *options,
+                          const struct lb_call *call,
+                          struct lb_session **session,
+                          struct lb_error **error);
 
 // Writes a report for whoever has to say why something does not work here: one JSON object in UTF-8, with
 // the version, its features and ABI, the processor, memory, devices and why one cannot be used, every place
