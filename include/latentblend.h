@@ -774,7 +774,7 @@ void lb_timing_init(struct lb_timing *timing, size_t struct_size);
 void lb_adapt_init(struct lb_adapt *adapt, size_t struct_size);
 
 // Loads the weights of LPIPS 0.1 on AlexNet from a safetensors file (docs/transitions.md says what it
-// holds). One reference, released by lb_lpips_release. Any thread. Since 0.1.
+// holds). One reference, released by lb_lpips_release. Any thread; takes less than a second. Since 0.1.
 //
 // # Safety
 // `path` is NUL-ended UTF-8; `lpips` and `error` are NULL or writable.
@@ -791,7 +791,7 @@ void lb_lpips_release(struct lb_lpips *lpips);
 
 // `session` under another time: the same frames at the same t, which both share, branches included, but
 // lb_session_t_at and lb_session_frame_times go as `timing` says. LB_PACE_EVEN looks at frames, which
-// takes its time, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
+// may take long, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
 // Since 0.1.
 //
 // # Safety
@@ -824,7 +824,8 @@ lb_status lb_session_frame_times(const struct lb_session *session,
                                  struct lb_error **error);
 
 // Writes how much changes from frame to frame of `frames` frames: `frames` - 1 values, or, in a loop,
-// `frames`. `count` is how many `changes` has room for. Renders them all. Any thread. Since 0.1.
+// `frames`. `count` is how many `changes` has room for. Renders them all: may take long, reports and
+// can be cancelled. Any thread. Since 0.1.
 //
 // # Safety
 // `changes` is NULL or points to `count` writable values; `call` is NULL or as its declaration says; `error`
@@ -839,7 +840,7 @@ lb_status lb_session_changes(struct lb_session *session,
                              struct lb_error **error);
 
 // A session through the same keyframes whose branches lie denser where the pictures of `session` change
-// more, as many as before. Looks at frames: takes its time, reports and can be cancelled. One reference,
+// more, as many as before. Looks at frames: may take long, reports and can be cancelled. One reference,
 // released by lb_session_release. Any thread. Since 0.1.
 //
 // # Safety
@@ -853,7 +854,7 @@ lb_status lb_session_adapted(struct lb_session *session,
 
 // A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
 // of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
-// aren't kept: may take its time, reports and can be cancelled. One reference, released by
+// aren't kept: may take long, reports and can be cancelled. One reference, released by
 // lb_session_release. Any thread. Since 0.1.
 //
 // # Safety
@@ -972,7 +973,7 @@ void lb_restore_options_init(struct lb_restore_options *options,
 
 // Writes `session` to the file `path`: keyframes, all that was decided, and the branches that are kept at
 // present (lb_session_prepare first, and whoever loads it finds the work done). The file appears whole or
-// not at all. Any thread. Since 0.1.
+// not at all. Any thread; as long as writing takes. Since 0.1.
 //
 // # Safety
 // `path` is NUL-ended UTF-8; `call` is NULL or as its declaration says; `error` is NULL or writable.
@@ -984,7 +985,7 @@ lb_status lb_session_save(struct lb_session *session,
 // Takes up a session that lb_session_save has written, with the model that it was made with: its frames are
 // those of the saved one, bit for bit, whichever process renders them. LB_ERROR_BAD_MODEL for a file that is
 // damaged or none, LB_ERROR_UNSUPPORTED for another version's and for other numerics. One reference, released
-// by lb_session_release. Any thread. Since 0.1.
+// by lb_session_release. Any thread; as long as reading takes. Since 0.1.
 //
 // # Safety
 // `path` is NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `session` and
