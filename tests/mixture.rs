@@ -120,7 +120,8 @@ fn error_on_the_way(model: &Model, sampler: Sampler, count: usize) -> f64 {
         extra: None,
     };
     let schedule = Arc::new(schedule);
-    let batch = Batch { branches: vec![branch], schedule, steps: 0..end, keep: end - 1 };
+    let guidance = Arc::default();
+    let batch = Batch { branches: vec![branch], schedule, steps: 0..end, keep: end - 1, guidance };
     let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
     loop {
         if let Some(trails) = run.advance().unwrap() {

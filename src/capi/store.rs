@@ -63,7 +63,7 @@ pub unsafe extern "C" fn lb_restore_options_init(
 
 /// Writes `session` to the file `path`: keyframes, all that was decided, and the branches that are kept at
 /// present (lb_session_prepare first, and whoever loads it finds the work done). The file appears whole or
-/// not at all. Any thread. Since 0.1.
+/// not at all. Any thread; as long as writing takes. Since 0.1.
 ///
 /// # Safety
 /// `path` is NUL-ended UTF-8; `call` is NULL or as its declaration says; `error` is NULL or writable.
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn lb_session_save(
 /// Takes up a session that lb_session_save has written, with the model that it was made with: its frames are
 /// those of the saved one, bit for bit, whichever process renders them. LB_ERROR_BAD_MODEL for a file that is
 /// damaged or none, LB_ERROR_UNSUPPORTED for another version's and for other numerics. One reference, released
-/// by lb_session_release. Any thread. Since 0.1.
+/// by lb_session_release. Any thread; as long as reading takes. Since 0.1.
 ///
 /// # Safety
 /// `path` is NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `session` and

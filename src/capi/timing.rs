@@ -314,7 +314,7 @@ pub unsafe extern "C" fn lb_adapt_init(adapt: *mut lb_adapt, struct_size: usize)
 }
 
 /// Loads the weights of LPIPS 0.1 on AlexNet from a safetensors file (docs/transitions.md says what it
-/// holds). One reference, released by lb_lpips_release. Any thread. Since 0.1.
+/// holds). One reference, released by lb_lpips_release. Any thread; takes less than a second. Since 0.1.
 ///
 /// # Safety
 /// `path` is NUL-ended UTF-8; `lpips` and `error` are NULL or writable.
@@ -348,7 +348,7 @@ pub extern "C" fn lb_lpips_release(lpips: *mut lb_lpips) {
 
 /// `session` under another time: the same frames at the same t, which both share, branches included, but
 /// lb_session_t_at and lb_session_frame_times go as `timing` says. LB_PACE_EVEN looks at frames, which
-/// takes its time, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
+/// may take long, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
 /// Since 0.1.
 ///
 /// # Safety
@@ -421,7 +421,8 @@ pub unsafe extern "C" fn lb_session_frame_times(
 }
 
 /// Writes how much changes from frame to frame of `frames` frames: `frames` - 1 values, or, in a loop,
-/// `frames`. `count` is how many `changes` has room for. Renders them all. Any thread. Since 0.1.
+/// `frames`. `count` is how many `changes` has room for. Renders them all: may take long, reports and
+/// can be cancelled. Any thread. Since 0.1.
 ///
 /// # Safety
 /// `changes` is NULL or points to `count` writable values; `call` is NULL or as its declaration says; `error`
@@ -456,7 +457,7 @@ pub unsafe extern "C" fn lb_session_changes(
 }
 
 /// A session through the same keyframes whose branches lie denser where the pictures of `session` change
-/// more, as many as before. Looks at frames: takes its time, reports and can be cancelled. One reference,
+/// more, as many as before. Looks at frames: may take long, reports and can be cancelled. One reference,
 /// released by lb_session_release. Any thread. Since 0.1.
 ///
 /// # Safety
@@ -484,7 +485,7 @@ pub unsafe extern "C" fn lb_session_adapted(
 
 /// A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
 /// of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
-/// aren't kept: may take its time, reports and can be cancelled. One reference, released by
+/// aren't kept: may take long, reports and can be cancelled. One reference, released by
 /// lb_session_release. Any thread. Since 0.1.
 ///
 /// # Safety
