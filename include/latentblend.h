@@ -285,8 +285,7 @@ typedef struct lb_keyframe {
   uint64_t seed;
   // The picture itself, copied; the prompt then says what it shows. NULL: by prompt and seed.
   const struct lb_source *image;
-  // How much of the image is kept, up to 1: at 1 the keyframe is the image, below it is repainted from
-  // the image. 0: 1.
+  // How much of the image is kept: at 1 the keyframe is the image, below it is repainted. 0: 1.
   double image_strength;
   // How far the image's own pixels reach into the transition, in t, up to 0.5. 0: 0.08. Below 0: they
   // are shown at the keyframe only.
@@ -807,8 +806,8 @@ void lb_inpainting_options_init(struct lb_inpainting_options *options,
 
 // As lb_session_new, for a part of a picture only: what the mask marks goes through the keyframes, and
 // the rest of the source stays what it is, bit for bit where an image's size, format and transfer are the
-// source's. Works with models for inpainting and with others. Any thread; returns when the pictures are
-// copied. Since 0.1.
+// source's. Works with models for inpainting and with others. Any thread, at once
+// but for the copy of the pictures. Since 0.1.
 //
 // # Safety
 // As lb_session_new says; `inpainting` and what it points to are NULL or as their declarations say.
