@@ -230,7 +230,13 @@ impl Tree {
     /// Evaluations that the branches at `wanted` need, those they start from included, and that are not
     /// in the cache.
     pub(crate) fn evaluations(&self, wanted: &[(Node, Place)]) -> usize {
-        let missing = self.missing(wanted, |node| self.has(node));
+        self.evaluations_after(wanted, &mut BTreeSet::new())
+    }
+
+    /// The same once the branches of `made` are there; adds those that are made for it.
+    fn evaluations_after(&self, wanted: &[(Node, Place)], made: &mut BTreeSet<Node>) -> usize {
+        let missing = self.missing(wanted, |node| made.contains(&node) || self.has(node));
+        made.extend(missing.keys());
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         let mut images = BTreeSet::new();
         for (&node, &(place, _)) in &missing {
@@ -291,13 +297,19 @@ impl Tree {
 
     /// Evaluations that `prepare` would take now.
     pub(crate) fn evaluations_to_prepare(&self) -> usize {
-        self.evaluations(&self.prepared().concat())
+        self.evaluations_of_segments(&self.prepared())
+    }
+
+    /// Evaluations of segments that are made one after the other.
+    fn evaluations_of_segments(&self, segments: &[Vec<(Node, Place)>]) -> usize {
+        let mut made = BTreeSet::new();
+        segments.iter().map(|wanted| self.evaluations_after(wanted, &mut made)).sum()
     }
 
     /// Fills the cache with the branches that frames start from, segment by segment, as far as they fit.
     pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
         let wanted = self.prepared();
-        let mut meter = self.meter(call, &wanted.concat(), 0);
+        let mut meter = Meter { call, done: 0, total: self.evaluations_of_segments(&wanted) };
         for wanted in wanted {
             self.finish(&wanted, Priority::Patient, &mut meter)?;
         }

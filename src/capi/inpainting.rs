@@ -126,8 +126,8 @@ pub unsafe extern "C" fn lb_inpainting_options_init(
 
 /// As lb_session_new, for a part of a picture only: what the mask marks goes through the keyframes, and
 /// the rest of the source stays what it is, bit for bit where an image's size, format and transfer are the
-/// source's. Works with models for inpainting and with others. Any thread; returns when the pictures are
-/// copied. Since 0.1.
+/// source's. Works with models for inpainting and with others. Any thread, at once
+/// but for the copy of the pictures. Since 0.1.
 ///
 /// # Safety
 /// As lb_session_new says; `inpainting` and what it points to are NULL or as their declarations say.
