@@ -37,6 +37,10 @@
 // Rises only when an existing symbol or the beginning of a struct changes its meaning.
 #define LB_ABI_VERSION 1
 
+// In lb_model_options.flags, without a path: the embedded demo model that repaints under a mask, instead of
+// the one that paints whole pictures.
+#define LB_MODEL_DEMO_INPAINTING 1
+
 // As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
 #define LB_CROSSFEED_OF_LOOK -1.0
 
@@ -97,7 +101,7 @@ typedef struct lb_model_options {
   uint32_t ordinal;
   // An LB_PRECISION value.
   lb_precision precision;
-  // Must be 0.
+  // 0, or LB_MODEL_DEMO_INPAINTING.
   uint32_t flags;
 } lb_model_options;
 
@@ -236,6 +240,43 @@ typedef struct lb_adapt {
   double strength;
 } lb_adapt;
 
+// What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
+typedef uint32_t lb_format;
+
+// What a pixel's numbers stand for.
+typedef uint32_t lb_transfer;
+
+// Where an image's memory is.
+typedef uint32_t lb_memory;
+
+// Pixels going in: a picture or a mask, with what its numbers mean. Read during the call that it is given
+// to, and copied where they are needed longer. Since 0.1.
+typedef struct lb_source {
+  // sizeof(lb_source)
+  size_t struct_size;
+  // The first byte of the TOP row. Need not be aligned.
+  const void *data;
+  // From a row to the one below it; negative where rows are stored bottom-up.
+  ptrdiff_t row_bytes;
+  // Pixels from left to right.
+  uint32_t width;
+  // Pixels from top to bottom.
+  uint32_t height;
+  // An LB_FORMAT value. Colours are taken as they stand, not divided by alpha.
+  lb_format format;
+  // An LB_TRANSFER value; not looked at in masks.
+  lb_transfer transfer;
+  // An LB_MEMORY value.
+  lb_memory memory;
+  // Must be 0.
+  uint32_t flags;
+  // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+  void *cuda_stream;
+} lb_source;
+
+// How a picture of another shape is brought into its bounds.
+typedef uint32_t lb_fit;
+
 // One end of a transition. Since 0.1.
 typedef struct lb_keyframe {
   // sizeof(lb_keyframe)
@@ -246,6 +287,19 @@ typedef struct lb_keyframe {
   const char *negative_prompt;
   // The seed of its noise.
   uint64_t seed;
+  // The picture itself, copied; the prompt then says what it shows. NULL: by prompt and seed.
+  const struct lb_source *image;
+  // How much of the image is kept: at 1 the keyframe is the image, below it is repainted. 0: 1.
+  double image_strength;
+  // How far the image's own pixels reach into the transition, in t, up to 0.5. 0: 0.08. Below 0: they
+  // are shown at the keyframe only.
+  double image_blend;
+  // The display-encoded value that the highlight curve brings to 1, up to 1000; 0: the image's highest.
+  double image_peak;
+  // An LB_FIT value: how an image of another shape than the session's is brought into its bounds.
+  lb_fit image_fit;
+  // Must be 0.
+  uint32_t image_flags;
 } lb_keyframe;
 
 // A preset: a number of steps, and how many frames the tree holds.
@@ -334,7 +388,8 @@ typedef struct lb_blend_options {
 typedef struct lb_session_info {
   // sizeof(lb_session_info), set by the caller
   size_t struct_size;
-  // Width of a frame in pixels, as the model makes it.
+  // Width of a frame in pixels: as the model makes it, or, in a session with pictures, that of the source
+  // or of the first image.
   uint32_t width;
   // See width.
   uint32_t height;
@@ -363,8 +418,40 @@ typedef struct lb_session_info {
   uint32_t looped;
 } lb_session_info;
 
-// How a picture of another shape is brought into its bounds.
-typedef uint32_t lb_fit;
+// Which channel of an image is a mask.
+typedef uint32_t lb_mask_channel;
+
+// What an inpainting session shows at its first keyframe.
+typedef uint32_t lb_first;
+
+// What is repainted, and how the patch is laid over the source. Every member but source and mask may be 0.
+// Since 0.1.
+typedef struct lb_inpainting_options {
+  // sizeof(lb_inpainting_options)
+  size_t struct_size;
+  // The picture; copied. Frames have its size.
+  const struct lb_source *source;
+  // What of it is repainted: 255 (1.0) repaints, 0 keeps every bit; copied. The network is told 0 or
+  // 1, from a half on. Another size than the source's is resampled, if it has its shape.
+  const struct lb_source *mask;
+  // An LB_MASK_CHANNEL value.
+  lb_mask_channel mask_channel;
+  // An LB_FIRST value.
+  lb_first first;
+  // The part of the source that the model sees: x1, y1, x2, y2 in its pixels from the TOP left, the
+  // last two just outside. All 0: all of it.
+  uint32_t region[4];
+  // Over how many of the source's pixels the patch fades in from the mask's edge, inwards. 0: as many
+  // as a pixel of a latent covers. Below 0: none.
+  double feather;
+  // The display-encoded value that the highlight curve brings to 1, up to 1000; 0: the source's
+  // highest.
+  double peak;
+  // 1: brightness and colour of the patch are not led over from what surrounds it.
+  uint32_t keep_base;
+  // Must be 0.
+  uint32_t flags;
+} lb_inpainting_options;
 
 // How a picture is resampled.
 typedef uint32_t lb_filter;
@@ -385,14 +472,8 @@ typedef struct lb_placement {
   double pixel_aspect;
 } lb_placement;
 
-// What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
-typedef uint32_t lb_format;
-
-// What a pixel's numbers stand for.
-typedef uint32_t lb_transfer;
-
-// Where an image's memory is.
-typedef uint32_t lb_memory;
+// What of a frame is written.
+typedef uint32_t lb_output;
 
 // A caller's pixels, to be filled. Since 0.1.
 typedef struct lb_image {
@@ -402,9 +483,9 @@ typedef struct lb_image {
   void *data;
   // From a row to the one below it; negative where rows are stored bottom-up.
   ptrdiff_t row_bytes;
-  // Pixels: the session's width, unless there is a placement.
+  // Pixels: lb_session_info.width, unless there is a placement.
   uint32_t width;
-  // Pixels: the session's height, unless there is a placement.
+  // Pixels: lb_session_info.height, unless there is a placement.
   uint32_t height;
   // Where the frame lies; NULL: the image is the frame.
   const struct lb_placement *placement;
@@ -418,6 +499,14 @@ typedef struct lb_image {
   uint32_t flags;
   // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
   void *cuda_stream;
+  // In an inpainting session: the picture that the patch is laid over, of the source's size, which is
+  // read during the call. The patch stays that of the source, so it holds still while the plate moves.
+  // NULL: the source.
+  const struct lb_source *plate;
+  // An LB_OUTPUT value.
+  lb_output output;
+  // Must be 0.
+  uint32_t reserved;
 } lb_image;
 
 // How a saved session is taken up again; every member but the first may be 0. Since 0.1.
@@ -559,6 +648,24 @@ typedef struct lb_restore_options {
 // The root of LPIPS, by weights that the caller has loaded.
 #define LB_DISTANCE_LPIPS 2
 
+// One channel of 8 bits. Masks only.
+#define LB_FORMAT_A_U8 257
+
+// One channel of 16 bits. Masks only.
+#define LB_FORMAT_A_U16 258
+
+// One channel of 16-bit floats. Masks only.
+#define LB_FORMAT_A_F16 274
+
+// One channel of 32-bit floats. Masks only.
+#define LB_FORMAT_A_F32 276
+
+// The first: the only one, or red.
+#define LB_MASK_CHANNEL_FIRST 0
+
+// Alpha.
+#define LB_MASK_CHANNEL_ALPHA 1
+
 // 12 steps, 5 leaves: a first look.
 #define LB_PRESET_LOWEST 1
 
@@ -594,6 +701,12 @@ typedef struct lb_restore_options {
 
 // DPM-Solver++(2M): second order from one evaluation a step.
 #define LB_SAMPLER_DPM_SOLVER_2M 2
+
+// What the first keyframe's prompt and seed, or its image, give.
+#define LB_FIRST_GENERATED 0
+
+// The source itself; the first keyframe's prompt says what it shows under the mask, and may be empty.
+#define LB_FIRST_SOURCE 1
 
 // RGB, 8 bits.
 #define LB_FORMAT_RGB_U8 769
@@ -654,6 +767,13 @@ typedef struct lb_restore_options {
 
 // The nearest pixel.
 #define LB_FILTER_NEAREST 3
+
+// The picture; in an inpainting session the source with its patch.
+#define LB_OUTPUT_PICTURE 0
+
+// The patch of an inpainting session alone, multiplied by its feathered matte, which is its alpha. RGBA
+// formats only.
+#define LB_OUTPUT_PATCH 1
 
 #ifdef __cplusplus
 extern "C" {
@@ -867,6 +987,14 @@ lb_status lb_session_extend(struct lb_session *session,
                             struct lb_session **extended,
                             struct lb_error **error);
 
+// Fills `source` with defaults (RGBA, 8 bits, sRGB); `struct_size` is sizeof(lb_source). Any thread, at
+// once. Since 0.1.
+//
+// # Safety
+// `source` is NULL, or points to `struct_size` writable bytes.
+void lb_source_init(struct lb_source *source,
+                    size_t struct_size);
+
 // Fills `options` with defaults; `struct_size` is sizeof(lb_blend_options). Any thread, at once.
 // Since 0.1.
 //
@@ -918,6 +1046,29 @@ void lb_session_purge(struct lb_session *session);
 lb_status lb_session_get_info(const struct lb_session *session,
                               struct lb_session_info *info,
                               struct lb_error **error);
+
+// Fills `options` with defaults; `struct_size` is sizeof(lb_inpainting_options). Any thread, at once.
+// Since 0.1.
+//
+// # Safety
+// `options` is NULL, or points to `struct_size` writable bytes.
+void lb_inpainting_options_init(struct lb_inpainting_options *options,
+                                size_t struct_size);
+
+// As lb_session_new, for a part of a picture only: what the mask marks goes through the keyframes, and
+// the rest of the source stays what it is, bit for bit where an image's size, format and transfer are the
+// source's. Works with models for inpainting and with others. Any thread, at once
+// but for the copy of the pictures. Since 0.1.
+//
+// # Safety
+// As lb_session_new says; `inpainting` and what it points to are NULL or as their declarations say.
+lb_status lb_session_new_inpainting(struct lb_model *model,
+                                    const struct lb_keyframe *const *keyframes,
+                                    size_t count,
+                                    const struct lb_blend_options *options,
+                                    const struct lb_inpainting_options *inpainting,
+                                    struct lb_session **session,
+                                    struct lb_error **error);
 
 // Fills `placement` with defaults; `struct_size` is sizeof(lb_placement). Any thread, at once.
 // Since 0.1.

@@ -43,7 +43,9 @@ const PROMPTS: [(&CStr, u64); 3] =
 
 fn keyframe((prompt, seed): (&CStr, u64)) -> lb_keyframe {
     let struct_size = size_of::<lb_keyframe>();
-    lb_keyframe { struct_size, prompt: prompt.as_ptr(), negative_prompt: null(), seed }
+    // SAFETY: numbers and pointers, for all of which zero is a value.
+    let zeroed: lb_keyframe = unsafe { std::mem::zeroed() };
+    lb_keyframe { struct_size, prompt: prompt.as_ptr(), seed, ..zeroed }
 }
 
 fn demo() -> *mut lb_model {

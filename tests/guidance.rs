@@ -23,12 +23,13 @@ fn run(model: &Model, branch: &Branch, guidance: GuidanceSteps) -> Latent {
         branches: vec![branch.clone()],
         schedule,
         steps: 0..STEPS,
+        keep: STEPS - 1,
         guidance: Arc::new(guidance),
     };
     let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
     loop {
-        if let Some(mut latents) = run.advance().unwrap() {
-            return latents.remove(0);
+        if let Some(trails) = run.advance().unwrap() {
+            return trails[0].last().latent.clone();
         }
     }
 }
@@ -42,6 +43,8 @@ fn guidance_over_steps_and_rescaled_guidance_equal_diffusers() {
         positive: context(1),
         negative: context(0),
         guidance: 7.5,
+        history: None,
+        feed: None,
         extra: None,
     };
     let falling: Vec<f64> = (0..STEPS).map(|k| 1.0 - 0.75 * k as f64 / 19.0).collect();
@@ -85,6 +88,8 @@ fn options_become_the_course_of_a_run() {
     let [positive, negative]: [_; 2] = contexts.try_into().unwrap();
     let noise = latentblend::noise(options.noise, keyframes[0].seed, [4, 6, 8]).unwrap();
     let branch = Branch {
+        history: None,
+        feed: None,
         latent: noise,
         positive: Arc::new(positive),
         negative: Arc::new(negative),

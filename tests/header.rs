@@ -10,7 +10,7 @@ use native::{STRICT, compiler, root, scratch, skip, succeeded};
 use std::path::Path;
 
 /// The files in the order of the header's sections.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "status",
     "version",
     "log",
@@ -19,6 +19,7 @@ const FILES: [&str; 13] = [
     "model",
     "timing",
     "source",
+    "keyframe",
     "session",
     "inpainting",
     "frame",

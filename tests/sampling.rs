@@ -125,6 +125,7 @@ fn solver_steps_equal_diffusers() {
                 schedule: Arc::clone(&schedule),
                 steps,
                 keep: 0,
+                guidance: Arc::default(),
             };
             let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
             let trail = loop {
@@ -169,7 +170,8 @@ fn a_batch_that_cannot_be_is_refused() {
     };
     let schedule = Arc::new(model.schedule(3, SchedulePolicy::Model).unwrap());
     let message = |branches: Vec<Branch>, steps: std::ops::Range<usize>| {
-        let batch = Batch { branches, schedule: Arc::clone(&schedule), steps, keep: 2 };
+        let (schedule, guidance) = (Arc::clone(&schedule), Arc::default());
+        let batch = Batch { branches, schedule, steps, keep: 2, guidance };
         Arc::clone(model.engine()).denoise(batch).map(|_| ()).unwrap_err().message().to_owned()
     };
     assert_eq!(message(vec![branch(false)], 0..4), "steps 0..4 of a schedule of 3");

@@ -4,6 +4,7 @@
 
 mod adapt;
 mod cache;
+mod conditioning;
 mod crossfeed;
 mod curve;
 mod distance;

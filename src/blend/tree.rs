@@ -5,16 +5,14 @@
 //! by level, each level's branches together (`lineage.rs` says what stands where).
 
 use super::cache::{BATCH, Cache};
+use super::conditioning::Contexts;
 use super::extend;
 use super::inpainting::Repainting;
 use super::lineage::{Lineage, Node, Origin};
-use super::mix::mix_contexts;
 use super::options::{Keyframe, Recipe};
 use super::scene::Scene;
 use super::timing::Place;
-use crate::diffusion::{
-    Batch, Branch, Context, Feed, Latent, Model, Priority, State, Trail, noise,
-};
+use crate::diffusion::{Batch, Branch, Feed, Latent, Model, Priority, State, Trail, noise};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Frame;
 use crate::progress::{Call, Stage};
@@ -26,14 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What a decode costs, counted in evaluations of the UNet: for progress only.
 const DECODE_COST: usize = 2;
 
-/// The conditioning of prompts.
-type Contexts = HashMap<String, Arc<Context>>;
-
 /// Trails by their branch.
 type Trails = HashMap<Node, Arc<Trail>>;
-
-/// Prompts whose conditioning is kept (0.3 MB each with SD 2's text encoder).
-const PROMPTS: usize = 64;
 
 /// The tree of one session.
 pub(crate) struct Tree {
@@ -42,9 +34,9 @@ pub(crate) struct Tree {
     recipe: Recipe,
     /// The caller's own pictures, if there are any.
     scene: Option<Scene>,
-    contexts: Mutex<Contexts>,
+    pub(super) contexts: Mutex<Contexts>,
     /// What an inpainting model is told when everything is to be painted.
-    empty_mask: Mutex<Option<Arc<Latent>>>,
+    pub(super) empty_mask: Mutex<Option<Arc<Latent>>>,
     cache: Cache,
     /// Evaluations of the UNet that were made for this session.
     evaluated: AtomicU64,
@@ -383,7 +375,7 @@ impl Tree {
             if let Some(keyframe) = missing.iter().find_map(given) {
                 missing.retain(|&node, (place, _)| self.given(node, *place) == Some(keyframe));
                 let nodes: Vec<Node> = missing.keys().copied().collect();
-                known.extend(self.trails_of_image(keyframe, &nodes, priority, meter)?);
+                known.extend(self.image_trails(keyframe, &nodes, priority, meter)?);
                 for (node, (place, _)) in missing {
                     if (1..self.lineage().leaf_level()).contains(&node.level) {
                         self.forget_above(node.level, place.segment);
@@ -493,44 +485,6 @@ impl Tree {
         state.cloned().ok_or_else(|| Error::internal("a branch to start from was lost"))
     }
 
-    /// The keyframes that a place lies between, or is.
-    fn ends_of(&self, place: Place) -> [&Keyframe; 2] {
-        let from = &self.keyframes[place.segment];
-        let to = &self.keyframes[(place.segment + 1) % self.keyframes.len()];
-        match place.fraction {
-            0.0 => [from, from],
-            1.0 => [to, to],
-            _ => [from, to],
-        }
-    }
-
-    /// The conditioning of a branch. Prompts' own is shared, so that it is projected once per batch.
-    pub(super) fn mixed(
-        &self,
-        contexts: &Contexts,
-        place: Place,
-    ) -> Result<(Arc<Context>, Arc<Context>)> {
-        let [from, to] = self.ends_of(place);
-        let mix = |[p, q]: [&Arc<Context>; 2]| match Arc::ptr_eq(p, q) {
-            true => Ok(Arc::clone(p)),
-            false => mix_contexts(self.recipe.embedding_mix, p, q, place.fraction).map(Arc::new),
-        };
-        let told = [from, to].map(|keyframe| match &keyframe.origin {
-            Some(origin) => origin.contexts(),
-            None => [&contexts[&keyframe.prompt], &contexts[&keyframe.negative_prompt]],
-        });
-        Ok((mix(told.map(|pair| pair[0]))?, mix(told.map(|pair| pair[1]))?))
-    }
-
-    /// The guidance scale at a place, before its course over steps. A keyframe that comes from another
-    /// session brings the scale that it had there.
-    pub(super) fn guidance_at(&self, place: Place) -> f64 {
-        let own = self.ends_of(place).map(|k| k.origin.as_ref().map(|origin| origin.guidance()));
-        let t = place.segment as f64 + place.fraction;
-        let t = self.lineage().around(t);
-        self.recipe.guidance_at(t, place.fraction, own)
-    }
-
     /// What the frame at `place` leaves to a session that goes on from it.
     pub(crate) fn origin(&self, place: Place, call: &Call<'_>) -> Result<extend::Origin> {
         self.check_pictures("going on from a session's frame")?;
@@ -568,51 +522,6 @@ impl Tree {
         }
         let span = &self.recipe.spans[node.level - 1];
         Some((span.keep, span.steps.end - span.keep))
-    }
-
-    /// The conditioning of all prompts that branches need, computed at the first need.
-    pub(super) fn contexts(
-        &self,
-        places: &[Place],
-        priority: Priority,
-        call: &Call<'_>,
-    ) -> Result<Contexts> {
-        let ends = places.iter().flat_map(|place| self.ends_of(*place));
-        let ends = ends.filter(|keyframe| keyframe.origin.is_none());
-        let prompts = ends.flat_map(|k| [k.prompt.as_str(), k.negative_prompt.as_str()]);
-        let prompts: BTreeSet<&str> = prompts.collect();
-        let known = self.contexts.lock().clone();
-        let missing = prompts.iter().copied().filter(|prompt| !known.contains_key(*prompt));
-        let missing: Vec<&str> = missing.collect();
-        let mut contexts = known;
-        if !missing.is_empty() {
-            let made = self.model.contexts(priority, &missing, self.recipe.prompt_rules, call)?;
-            let made = missing.into_iter().map(String::from).zip(made.into_iter().map(Arc::new));
-            contexts.extend(made);
-            let mut kept = self.contexts.lock();
-            kept.extend(contexts.iter().map(|(prompt, c)| (prompt.clone(), Arc::clone(c))));
-            if kept.len() > PROMPTS {
-                kept.retain(|prompt, _| prompts.contains(prompt.as_str()));
-            }
-        }
-        Ok(contexts)
-    }
-
-    /// A mask of ones, and the latent of a picture that is grey all over.
-    pub(super) fn empty_mask(&self, priority: Priority, call: &Call<'_>) -> Result<Arc<Latent>> {
-        if let Some(known) = &*self.empty_mask.lock() {
-            return Ok(Arc::clone(known));
-        }
-        let [channels, height, width] = self.recipe.shape;
-        let factor = self.model.info().factor;
-        let grey = vec![0.5; height * width * factor * factor * 3];
-        let grey = Frame::new(width * factor, height * factor, grey)?;
-        let masked = self.model.encode(priority, grey, call)?.mean;
-        let mut extra = vec![1.0; height * width];
-        extra.extend_from_slice(masked.data());
-        let extra = Arc::new(Latent::new([1 + channels, height, width], extra)?);
-        *self.empty_mask.lock() = Some(Arc::clone(&extra));
-        Ok(extra)
     }
 
     /// The frames of finished latents.

@@ -1,8 +1,9 @@
 //! In: a source, a mask, keyframes and options. Out: an `lb_session` that repaints what the mask marks.
 
 use super::growing::{Growing, fill, read};
+use super::keyframe::lb_keyframe;
 use super::model::model;
-use super::session::{SESSIONS, lb_blend_options, lb_keyframe, wishes};
+use super::session::{SESSIONS, lb_blend_options, wishes};
 use super::source::{LB_MASK_CHANNEL_FIRST, copied, lb_mask_channel, lb_source, mask};
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put};
 use crate::blend::{Inpainting, Session};

@@ -4,7 +4,8 @@
 use super::call::{lb_call, watched};
 use super::growing::{Growing, fill, read};
 use super::handle::{Kind, Registry};
-use super::session::{elements, insert, keyframe, lb_keyframe, session};
+use super::keyframe::{keyframe, lb_keyframe};
+use super::session::{elements, insert, session};
 use super::{entry, lb_error, lb_lpips, lb_session, lb_status, put, text};
 use crate::blend::{Adapt, Curve, Distance, Easing, Even, Interpolation, Pace, Segment, Timing};
 use crate::error::{Error, Result};

@@ -54,15 +54,14 @@ fn predict(model: &Model, view: &TensorView<'_>, context: Context) -> Outcome<La
         positive: Arc::clone(&context),
         negative: context,
         guidance: 1.0,
-        history: None,
-        feed: None,
         extra: if channels > 4 { Some(Arc::new(latent(view, 4..channels)?)) } else { None },
     };
     let step = Step { timestep: 481, alpha: 0.25, alpha_next: 0.0 };
     let prediction_type = model.info().prediction_type();
     let schedule =
         Arc::new(Schedule { steps: vec![step], prediction_type, sampler: Sampler::Ddim });
-    let batch = Batch { branches: vec![branch], schedule, steps: 0..1, keep: 0 };
+    let batch =
+        Batch { branches: vec![branch], schedule, steps: 0..1, keep: 0, guidance: Arc::default() };
     let mut run = Arc::clone(model.engine()).denoise(batch)?;
     loop {
         if let Some(trails) = run.advance()? {
