@@ -323,3 +323,20 @@ fn the_example_in_c_compiles_without_a_warning() {
         Err(error) => println!("skipped: gcc cannot be run ({error})"),
     }
 }
+
+#[test]
+fn what_fills_in_defaults_leaves_bad_memory_alone() {
+    // SAFETY: NULL is allowed; of the structs no more than the stated bytes may be written.
+    unsafe {
+        lb_timing_init(null_mut(), size_of::<lb_timing>());
+        lb_adapt_init(null_mut(), size_of::<lb_adapt>());
+        lb_restore_options_init(null_mut(), size_of::<lb_restore_options>());
+        let mut bytes = [0x5a_5a_5a_5a_5a_5a_5a_5a_u64; 64];
+        for size in [0, 1, 7, usize::MAX] {
+            lb_timing_init(bytes.as_mut_ptr().cast(), size);
+            lb_adapt_init(bytes.as_mut_ptr().cast(), size);
+            lb_restore_options_init(bytes.as_mut_ptr().cast(), size);
+        }
+        assert_eq!(bytes, [0x5a_5a_5a_5a_5a_5a_5a_5a; 64]);
+    }
+}
