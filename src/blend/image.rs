@@ -184,7 +184,7 @@ impl Tree {
     }
 
     /// The trails of an image keyframe's branches.
-    pub(super) fn from_image(
+    pub(super) fn image_trails(
         &self,
         keyframe: usize,
         nodes: &[Node],

@@ -344,7 +344,7 @@ impl Tree {
             if let Some(keyframe) = missing.iter().find_map(given) {
                 missing.retain(|&node, (place, _)| self.given(node, *place) == Some(keyframe));
                 let nodes: Vec<Node> = missing.keys().copied().collect();
-                known.extend(self.from_image(keyframe, &nodes, priority, meter)?);
+                known.extend(self.image_trails(keyframe, &nodes, priority, meter)?);
                 for (node, (place, _)) in missing {
                     if (1..self.lineage().leaf_level()).contains(&node.level) {
                         self.forget_above(node.level, place.segment);
