@@ -10,7 +10,8 @@ mod common;
 use clap::{Parser, ValueEnum};
 use common::{Movie, ProgressBar, contact_sheet, evenly, write_png8, write_png16};
 use latentblend::{
-    BlendOptions, Call, Frame, Keyframe, Look, Model, NoiseKind, Preset, Session, Stage,
+    BlendOptions, Call, Crossfeed, Frame, Keyframe, Look, Model, NoiseKind, Preset, Sampler,
+    Session, Stage,
 };
 use std::cell::RefCell;
 use std::error::Error;
@@ -88,7 +89,16 @@ struct Arguments {
     seconds: Option<f64>,
     #[arg(long, default_value_t = 30.0)]
     fps: f64,
-    /// Make all choices as the version of a year did: 2022
+    /// ddim, or dpm++2m, which needs about half the steps
+    #[arg(long, default_value = "ddim", value_parser = sampler)]
+    sampler: Sampler,
+    /// Draw the second picture to the first: power,range,decay from 0 to 1, such as 0.1,0.6,0.8
+    #[arg(long, value_parser = crossfeed)]
+    branch1_crossfeed: Option<Crossfeed>,
+    /// Draw each picture to those it lies between: power,range,decay, such as 0.1,0.8,0.8
+    #[arg(long, value_parser = crossfeed)]
+    parental_crossfeed: Option<Crossfeed>,
+    /// Make all choices as the version of a year did: 2022 or 2023
     #[arg(long, value_parser = look)]
     compat: Option<Look>,
     /// Whose random numbers the seeds stand for
@@ -117,7 +127,25 @@ fn size(text: &str) -> Result<[usize; 2], String> {
 }
 
 fn look(text: &str) -> Result<Look, String> {
-    if text == "2022" { Ok(Look::Compat2022) } else { Err("wanted 2022".into()) }
+    match text {
+        "2022" => Ok(Look::Compat2022),
+        "2023" => Ok(Look::Compat2023),
+        _ => Err("wanted 2022 or 2023".into()),
+    }
+}
+
+fn sampler(text: &str) -> Result<Sampler, String> {
+    let names = Sampler::ALL.map(Sampler::name);
+    let found = Sampler::ALL.into_iter().find(|sampler| sampler.name() == text);
+    found.ok_or_else(|| format!("wanted one of {}", names.join(", ")))
+}
+
+fn crossfeed(text: &str) -> Result<Crossfeed, String> {
+    let parts: Option<Vec<f64>> = text.split(',').map(|part| part.parse().ok()).collect();
+    match parts.as_deref() {
+        Some(&[power, range, decay]) => Ok(Crossfeed::new(power, range, decay)),
+        _ => Err("wanted three numbers, such as 0.1,0.6,0.8".into()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -160,6 +188,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             Noise::Cuda => NoiseKind::Cuda,
             Noise::Cpu => NoiseKind::Cpu,
         },
+        sampler: arguments.sampler,
+        branch1_crossfeed: arguments.branch1_crossfeed,
+        parental_crossfeed: arguments.parental_crossfeed,
         look: arguments.compat.unwrap_or_default(),
         ..BlendOptions::default()
     };
@@ -212,12 +243,12 @@ fn watched<T>(
     Ok(result)
 }
 
-/// The t of each frame: even in t, or, as in 2022, even from leaf to leaf.
+/// The t of each frame: even in t, or, as in 2022 and 2023, even from leaf to leaf.
 fn times(session: &Session, frames: usize, look: Option<Look>) -> Vec<f64> {
     let leaves = session.leaves();
     let even = (0..frames).map(|index| index as f64 / (frames - 1) as f64);
     match look {
-        Some(Look::Compat2022) => even
+        Some(_) => even
             .map(|share| {
                 let place = share * (leaves.len() - 1) as f64;
                 let left = (place as usize).min(leaves.len() - 2);

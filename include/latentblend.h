@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Rises with every release that breaks nothing.
+// Rises with a release that breaks callers; while it is 0, LB_VERSION_MINOR does.
 #define LB_VERSION_MAJOR 0
 
 // Rises with every release that adds something.
@@ -37,11 +37,21 @@
 // Rises only when an existing symbol or the beginning of a struct changes its meaning.
 #define LB_ABI_VERSION 1
 
+// In lb_model_options.flags, without a path: the embedded demo model that repaints under a mask, instead of
+// the one that paints whole pictures.
+#define LB_MODEL_DEMO_INPAINTING 1
+
+// As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
+#define LB_CROSSFEED_OF_LOOK -1.0
+
 // A token that stops one operation: shared, usable from any thread.
 typedef struct lb_cancel lb_cancel;
 
 // A failure: one owner, immutable. Freed by lb_error_free.
 typedef struct lb_error lb_error;
+
+// The weights of the LPIPS distance: shared, immutable.
+typedef struct lb_lpips lb_lpips;
 
 // A loaded model: shared, immutable.
 typedef struct lb_model lb_model;
@@ -91,7 +101,7 @@ typedef struct lb_model_options {
   uint32_t ordinal;
   // An LB_PRECISION value.
   lb_precision precision;
-  // Must be 0.
+  // 0, or LB_MODEL_DEMO_INPAINTING.
   uint32_t flags;
 } lb_model_options;
 
@@ -145,9 +155,152 @@ typedef struct lb_model_info {
   lb_prediction prediction;
   // 1 where the UNet takes a mask and a masked picture, else 0.
   uint32_t inpainting;
-  // Always 0.
-  uint32_t reserved;
+  // 1 where `name` is this very model, 0 where the model is of its kind.
+  uint32_t exact;
+  // What the weights take in memory, in bytes.
+  uint64_t memory_bytes;
+  // The published model that this is, or is of the kind of; "" where neither is known. UTF-8; valid
+  // until the last reference to the model is released, as are the other texts.
+  const char *name;
+  // The licence of the weights: the text that lies beside them, else what it is called and where it
+  // can be read, else that none is known.
+  const char *licence;
+  // 32 hexadecimal digits that tell these weights from others, the same for both layouts of files.
+  const char *fingerprint;
+  // Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+  uint64_t samples;
 } lb_model_info;
+
+// How time goes within segments.
+typedef uint32_t lb_pace;
+
+// How the difference of two moments is measured.
+typedef uint32_t lb_distance;
+
+// What lies between the points of a curve.
+typedef uint32_t lb_interpolation;
+
+// A function through points, constant before the first and behind the last of them. Since 0.1.
+typedef struct lb_curve {
+  // sizeof(lb_curve)
+  size_t struct_size;
+  // `count` places, rising; copied.
+  const double *x;
+  // The value at each; copied.
+  const double *y;
+  // How many points there are, 1 to 65536.
+  uint64_t count;
+  // An LB_INTERPOLATION value.
+  lb_interpolation interpolation;
+  // Must be 0.
+  uint32_t flags;
+} lb_curve;
+
+// How a segment sets off and arrives.
+typedef uint32_t lb_easing;
+
+// How time goes through a transition; every member but the first may be 0. Since 0.1.
+typedef struct lb_timing {
+  // sizeof(lb_timing)
+  size_t struct_size;
+  // An LB_PACE value.
+  lb_pace pace;
+  // For LB_PACE_EVEN, an LB_DISTANCE value.
+  lb_distance distance;
+  // For LB_PACE_EVEN: how many frames of each segment are looked at, 2 to 4097. 0: 33.
+  uint32_t samples;
+  // For LB_PACE_EVEN: whether segments are long in proportion to what changes in them, 0 or 1.
+  uint32_t across;
+  // For LB_DISTANCE_LPIPS.
+  const struct lb_lpips *lpips;
+  // For LB_PACE_CURVE: from the share of the whole time, 0 to 1, to t.
+  const struct lb_curve *curve;
+  // Of each segment, in proportion to the others'; copied. NULL: all are of one length.
+  const double *lengths;
+  // LB_EASING values, one for each segment; copied. NULL: none is eased.
+  const lb_easing *easings;
+  // Curves from (0, 0) to (1, 1), one for each segment, which stand in for its easing unless they are
+  // NULL; copied. NULL: there are none.
+  const struct lb_curve *const *easing_curves;
+  // How many segments `lengths`, `easings` and `easing_curves` are for. 0 where all of them are NULL.
+  uint64_t segments;
+} lb_timing;
+
+// How branches are placed by what they show. Since 0.1.
+typedef struct lb_adapt {
+  // sizeof(lb_adapt)
+  size_t struct_size;
+  // An LB_DISTANCE value.
+  lb_distance distance;
+  // How many frames of each segment are looked at, 2 to 4097. 0: 33.
+  uint32_t samples;
+  // For LB_DISTANCE_LPIPS.
+  const struct lb_lpips *lpips;
+  // How far branches go from where the plan has them (0) to equal shares of the change (1).
+  double strength;
+} lb_adapt;
+
+// What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
+typedef uint32_t lb_format;
+
+// What a pixel's numbers stand for.
+typedef uint32_t lb_transfer;
+
+// Where an image's memory is.
+typedef uint32_t lb_memory;
+
+// Pixels going in: a picture or a mask, with what its numbers mean. Read during the call that it is given
+// to, and copied where they are needed longer. Since 0.1.
+typedef struct lb_source {
+  // sizeof(lb_source)
+  size_t struct_size;
+  // The first byte of the TOP row. Need not be aligned.
+  const void *data;
+  // From a row to the one below it; negative where rows are stored bottom-up.
+  ptrdiff_t row_bytes;
+  // Pixels from left to right.
+  uint32_t width;
+  // Pixels from top to bottom.
+  uint32_t height;
+  // An LB_FORMAT value. Colours are taken as they stand, not divided by alpha.
+  lb_format format;
+  // An LB_TRANSFER value; not looked at in masks.
+  lb_transfer transfer;
+  // An LB_MEMORY value.
+  lb_memory memory;
+  // Must be 0.
+  uint32_t flags;
+  // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+  void *cuda_stream;
+} lb_source;
+
+// How a picture of another shape is brought into its bounds.
+typedef uint32_t lb_fit;
+
+// One end of a transition. Since 0.1.
+typedef struct lb_keyframe {
+  // sizeof(lb_keyframe)
+  size_t struct_size;
+  // What the picture shows: UTF-8, copied. NULL is the empty prompt.
+  const char *prompt;
+  // What it must not show: UTF-8, copied. NULL is the empty prompt.
+  const char *negative_prompt;
+  // The seed of its noise.
+  uint64_t seed;
+  // The picture itself, copied; the prompt then says what it shows. NULL: by prompt and seed.
+  const struct lb_source *image;
+  // How much of the image is kept: at 1 the keyframe is the image, below it is repainted. 0: 1.
+  double image_strength;
+  // How far the image's own pixels reach into the transition, in t, up to 0.5. 0: 0.08. Below 0: they
+  // are shown at the keyframe only.
+  double image_blend;
+  // The display-encoded value that the highlight curve brings to 1, up to 1000; 0: the image's highest.
+  double image_peak;
+  // An LB_FIT value: how an image of another shape than the session's is brought into its bounds.
+  lb_fit image_fit;
+  // Must be 0.
+  uint32_t image_flags;
+} lb_keyframe;
 
 // A preset: a number of steps, and how many frames the tree holds.
 typedef uint32_t lb_preset;
@@ -157,6 +310,9 @@ typedef uint32_t lb_noise;
 
 // Which version's choices a transition is made with.
 typedef uint32_t lb_look;
+
+// How a run goes from step to step.
+typedef uint32_t lb_sampler;
 
 // How a transition is made; lb_blend_options_init fills in the defaults, which are those of the
 // original's first example. Since 0.1.
@@ -196,25 +352,44 @@ typedef struct lb_blend_options {
   const uint32_t *branches;
   // How many injections and branches there are.
   uint64_t levels;
+  // How far each keyframe but the first is drawn to the one before, until branches leave: 0 (not at
+  // all) to 1, or LB_CROSSFEED_OF_LOOK.
+  double branch1_crossfeed_power;
+  // Up to which share of the steps, 0 to 1.
+  double branch1_crossfeed_range;
+  // What share of the power is left there, 0 to 1.
+  double branch1_crossfeed_decay;
+  // How far branches are drawn to what lies between the two that they started from: 0 (not at all) to
+  // 1, or LB_CROSSFEED_OF_LOOK.
+  double parental_crossfeed_power;
+  // Up to which share of the steps, 0 to 1.
+  double parental_crossfeed_range;
+  // What share of the power is left there, 0 to 1.
+  double parental_crossfeed_decay;
+  // An LB_SAMPLER value.
+  lb_sampler sampler;
+  // Must be 0.
+  uint32_t reserved;
+  // The guidance scale by t, through the whole transition, in place of guidance and its damper; copied.
+  // NULL: by these.
+  const struct lb_curve *guidance_over_t;
+  // What of the guidance scale g is left along a run: x is 0 at its first step and 1 at its last, and the
+  // scale there 1 + (g - 1) y; copied. NULL: all of it.
+  const struct lb_curve *guidance_over_steps;
+  // How far guided predictions are brought back to the deviation of unguided ones, 0 to 1.
+  double guidance_rescale;
+  // Steps that are guided, from the first on; behind them a step costs half. 0: all.
+  uint32_t guided_steps;
+  // Whether the last keyframe leads back to the first, 0 or 1; t then runs to their number.
+  uint32_t looped;
 } lb_blend_options;
-
-// One end of a transition. Since 0.1.
-typedef struct lb_keyframe {
-  // sizeof(lb_keyframe)
-  size_t struct_size;
-  // What the picture shows: UTF-8, copied. NULL is the empty prompt.
-  const char *prompt;
-  // What it must not show: UTF-8, copied. NULL is the empty prompt.
-  const char *negative_prompt;
-  // The seed of its noise.
-  uint64_t seed;
-} lb_keyframe;
 
 // What a session is, and what it holds at present. Since 0.1.
 typedef struct lb_session_info {
   // sizeof(lb_session_info), set by the caller
   size_t struct_size;
-  // Width of a frame in pixels, as the model makes it.
+  // Width of a frame in pixels: as the model makes it, or, in a session with pictures, that of the source
+  // or of the first image.
   uint32_t width;
   // See width.
   uint32_t height;
@@ -230,10 +405,53 @@ typedef struct lb_session_info {
   uint64_t cached_bytes;
   // Evaluations of the UNet that a frame in the middle of the first segment would take now.
   uint64_t evaluations;
+  // Evaluations that were made for this session so far, cancelled calls' included.
+  uint64_t evaluations_done;
+  // Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
+  uint64_t evaluations_to_prepare;
+  // What the session holds in all: cached_bytes, the conditioning of its prompts, and what its keyframes
+  // brought along. The model's own memory is in lb_model_info.
+  uint64_t memory_bytes;
+  // Segments: one less than keyframes, or as many in a loop.
+  uint32_t segments;
+  // 1 where the last keyframe leads back to the first, else 0.
+  uint32_t looped;
 } lb_session_info;
 
-// How a picture of another shape is brought into its bounds.
-typedef uint32_t lb_fit;
+// Which channel of an image is a mask.
+typedef uint32_t lb_mask_channel;
+
+// What an inpainting session shows at its first keyframe.
+typedef uint32_t lb_first;
+
+// What is repainted, and how the patch is laid over the source. Every member but source and mask may be 0.
+// Since 0.1.
+typedef struct lb_inpainting_options {
+  // sizeof(lb_inpainting_options)
+  size_t struct_size;
+  // The picture; copied. Frames have its size.
+  const struct lb_source *source;
+  // What of it is repainted: 255 (1.0) repaints, 0 keeps every bit; copied. The network is told 0 or
+  // 1, from a half on. Another size than the source's is resampled, if it has its shape.
+  const struct lb_source *mask;
+  // An LB_MASK_CHANNEL value.
+  lb_mask_channel mask_channel;
+  // An LB_FIRST value.
+  lb_first first;
+  // The part of the source that the model sees: x1, y1, x2, y2 in its pixels from the TOP left, the
+  // last two just outside. All 0: all of it.
+  uint32_t region[4];
+  // Over how many of the source's pixels the patch fades in from the mask's edge, inwards. 0: as many
+  // as a pixel of a latent covers. Below 0: none.
+  double feather;
+  // The display-encoded value that the highlight curve brings to 1, up to 1000; 0: the source's
+  // highest.
+  double peak;
+  // 1: brightness and colour of the patch are not led over from what surrounds it.
+  uint32_t keep_base;
+  // Must be 0.
+  uint32_t flags;
+} lb_inpainting_options;
 
 // How a picture is resampled.
 typedef uint32_t lb_filter;
@@ -254,14 +472,8 @@ typedef struct lb_placement {
   double pixel_aspect;
 } lb_placement;
 
-// What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
-typedef uint32_t lb_format;
-
-// What a pixel's numbers stand for.
-typedef uint32_t lb_transfer;
-
-// Where an image's memory is.
-typedef uint32_t lb_memory;
+// What of a frame is written.
+typedef uint32_t lb_output;
 
 // A caller's pixels, to be filled. Since 0.1.
 typedef struct lb_image {
@@ -271,9 +483,9 @@ typedef struct lb_image {
   void *data;
   // From a row to the one below it; negative where rows are stored bottom-up.
   ptrdiff_t row_bytes;
-  // Pixels: the session's width, unless there is a placement.
+  // Pixels: lb_session_info.width, unless there is a placement.
   uint32_t width;
-  // Pixels: the session's height, unless there is a placement.
+  // Pixels: lb_session_info.height, unless there is a placement.
   uint32_t height;
   // Where the frame lies; NULL: the image is the frame.
   const struct lb_placement *placement;
@@ -287,7 +499,28 @@ typedef struct lb_image {
   uint32_t flags;
   // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
   void *cuda_stream;
+  // In an inpainting session: the picture that the patch is laid over, of the source's size, which is
+  // read during the call. The patch stays that of the source, so it holds still while the plate moves.
+  // NULL: the source.
+  const struct lb_source *plate;
+  // An LB_OUTPUT value.
+  lb_output output;
+  // Must be 0.
+  uint32_t reserved;
 } lb_image;
+
+// How a saved session is taken up again; every member but the first may be 0. Since 0.1.
+typedef struct lb_restore_options {
+  // sizeof(lb_restore_options)
+  size_t struct_size;
+  // 1: goes on although this machine rounds otherwise than the one that made the file. Frames then differ
+  // in their last bits from those made there. 0: such a file is refused with LB_ERROR_UNSUPPORTED.
+  uint32_t accept_other_numerics;
+  // Must be 0.
+  uint32_t flags;
+  // Memory for latents that can be made again. 0: as the saved session had it.
+  uint64_t cache_bytes;
+} lb_restore_options;
 
 // The call did what it says.
 #define LB_OK 0
@@ -373,6 +606,66 @@ typedef struct lb_image {
 // The velocity.
 #define LB_PREDICTION_V 2
 
+// A cubic in each interval that never goes beyond its points (Fritsch and Butland 1984).
+#define LB_INTERPOLATION_MONOTONE_CUBIC 0
+
+// Straight lines.
+#define LB_INTERPOLATION_LINEAR 1
+
+// LB_PACE_EVEN; with LB_LOOK_COMPAT_2022 and LB_LOOK_COMPAT_2023, LB_PACE_LINEAR.
+#define LB_PACE_AUTO 0
+
+// t goes as time goes.
+#define LB_PACE_LINEAR 1
+
+// From leaf to leaf of the plan in equal times, as in 2022.
+#define LB_PACE_LEAVES 2
+
+// In equal times, equal change, as measured on frames.
+#define LB_PACE_EVEN 3
+
+// The caller's curve from time (0 to 1) to t.
+#define LB_PACE_CURVE 4
+
+// At one speed.
+#define LB_EASING_LINEAR 0
+
+// Sets off slowly.
+#define LB_EASING_IN 1
+
+// Arrives slowly.
+#define LB_EASING_OUT 2
+
+// Both.
+#define LB_EASING_IN_OUT 3
+
+// Between reduced frames, in bands; no weights are needed.
+#define LB_DISTANCE_FRAMES 0
+
+// The same between latents: nothing is decoded.
+#define LB_DISTANCE_LATENTS 1
+
+// The root of LPIPS, by weights that the caller has loaded.
+#define LB_DISTANCE_LPIPS 2
+
+// One channel of 8 bits. Masks only.
+#define LB_FORMAT_A_U8 257
+
+// One channel of 16 bits. Masks only.
+#define LB_FORMAT_A_U16 258
+
+// One channel of 16-bit floats. Masks only.
+#define LB_FORMAT_A_F16 274
+
+// One channel of 32-bit floats. Masks only.
+#define LB_FORMAT_A_F32 276
+
+// The first: the only one, or red.
+#define LB_MASK_CHANNEL_FIRST 0
+
+// Alpha.
+#define LB_MASK_CHANNEL_ALPHA 1
+
 // 12 steps, 5 leaves: a first look.
 #define LB_PRESET_LOWEST 1
 
@@ -399,6 +692,21 @@ typedef struct lb_image {
 
 // Those of the original's version of 2022.
 #define LB_LOOK_COMPAT_2022 2022
+
+// Those of the original's version of February 2023.
+#define LB_LOOK_COMPAT_2023 2023
+
+// Deterministic DDIM: first order.
+#define LB_SAMPLER_DDIM 1
+
+// DPM-Solver++(2M): second order from one evaluation a step.
+#define LB_SAMPLER_DPM_SOLVER_2M 2
+
+// What the first keyframe's prompt and seed, or its image, give.
+#define LB_FIRST_GENERATED 0
+
+// The source itself; the first keyframe's prompt says what it shows under the mask, and may be empty.
+#define LB_FIRST_SOURCE 1
 
 // RGB, 8 bits.
 #define LB_FORMAT_RGB_U8 769
@@ -459,6 +767,13 @@ typedef struct lb_image {
 
 // The nearest pixel.
 #define LB_FILTER_NEAREST 3
+
+// The picture; in an inpainting session the source with its patch.
+#define LB_OUTPUT_PICTURE 0
+
+// The patch of an inpainting session alone, multiplied by its feathered matte, which is its alpha. RGBA
+// formats only.
+#define LB_OUTPUT_PATCH 1
 
 #ifdef __cplusplus
 extern "C" {
@@ -534,9 +849,10 @@ lb_status lb_device_get(size_t index, struct lb_device_info *info, struct lb_err
 // `options` is NULL, or points to `struct_size` writable bytes.
 void lb_model_options_init(struct lb_model_options *options, size_t struct_size);
 
-// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, or, for NULL, the
-// embedded demo model. May take seconds; reports LB_STAGE_LOAD and can be cancelled. Any thread. The
-// model has one reference, released by lb_model_release. Since 0.1.
+// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, a single .safetensors or
+// .ckpt file (of which tensors are read, and nothing is executed), or, for NULL, the embedded demo model.
+// May take seconds to a minute; reports LB_STAGE_LOAD and can be cancelled. Any thread. The model has one
+// reference, released by lb_model_release; its files may go once it is loaded. Since 0.1.
 //
 // # Safety
 // `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
@@ -555,7 +871,8 @@ struct lb_model *lb_model_retain(struct lb_model *model);
 // model; release order doesn't matter. Any thread, at once. Since 0.1.
 void lb_model_release(struct lb_model *model);
 
-// Writes what `model` is. Any thread, at once. Since 0.1.
+// Writes what `model` is. The texts in it live as long as the model, of which the caller holds a
+// reference. Any thread, at once. Since 0.1.
 //
 // # Safety
 // `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
@@ -563,6 +880,120 @@ void lb_model_release(struct lb_model *model);
 lb_status lb_model_get_info(const struct lb_model *model,
                             struct lb_model_info *info,
                             struct lb_error **error);
+
+// Fills `timing` with defaults; `struct_size` is sizeof(lb_timing). Any thread, at once. Since 0.1.
+//
+// # Safety
+// `timing` is NULL, or points to `struct_size` writable bytes.
+void lb_timing_init(struct lb_timing *timing, size_t struct_size);
+
+// Fills `adapt` with defaults; `struct_size` is sizeof(lb_adapt). Any thread, at once. Since 0.1.
+//
+// # Safety
+// `adapt` is NULL, or points to `struct_size` writable bytes.
+void lb_adapt_init(struct lb_adapt *adapt, size_t struct_size);
+
+// Loads the weights of LPIPS 0.1 on AlexNet from a safetensors file (docs/transitions.md says what it
+// holds). One reference, released by lb_lpips_release. Any thread; takes less than a second. Since 0.1.
+//
+// # Safety
+// `path` is NUL-ended UTF-8; `lpips` and `error` are NULL or writable.
+lb_status lb_lpips_load(const char *path,
+                        struct lb_lpips **lpips,
+                        struct lb_error **error);
+
+// Another reference to `lpips`, which is returned; NULL for a handle that is none. Any thread, at once.
+// Since 0.1.
+struct lb_lpips *lb_lpips_retain(struct lb_lpips *lpips);
+
+// One reference less. NULL and a handle that is none are ignored. Any thread, at once. Since 0.1.
+void lb_lpips_release(struct lb_lpips *lpips);
+
+// `session` under another time: the same frames at the same t, which both share, branches included, but
+// lb_session_t_at and lb_session_frame_times go as `timing` says. LB_PACE_EVEN looks at frames, which
+// may take long, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
+// Since 0.1.
+//
+// # Safety
+// `timing` is NULL (the defaults) or as its declaration says, as is `call`; `timed` and `error` are NULL or
+// writable.
+lb_status lb_session_timed(struct lb_session *session,
+                           const struct lb_timing *timing,
+                           const struct lb_call *call,
+                           struct lb_session **timed,
+                           struct lb_error **error);
+
+// Writes the t at `time`, a share of the whole time from 0 to 1; what lies outside is held. Any thread, at
+// once. Since 0.1.
+//
+// # Safety
+// `t` and `error` are NULL or writable.
+lb_status lb_session_t_at(const struct lb_session *session,
+                          double time,
+                          double *t,
+                          struct lb_error **error);
+
+// Writes the t of each of `count` frames of the whole, evenly in time: no keyframe twice, and in a loop the
+// last is one frame before the first. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `t` is NULL or points to `count` writable values; `error` is NULL or writable.
+lb_status lb_session_frame_times(const struct lb_session *session,
+                                 size_t count,
+                                 double *t,
+                                 struct lb_error **error);
+
+// Writes how much changes from frame to frame of `frames` frames: `frames` - 1 values, or, in a loop,
+// `frames`. `count` is how many `changes` has room for. Renders them all: may take long, reports and
+// can be cancelled. Any thread. Since 0.1.
+//
+// # Safety
+// `changes` is NULL or points to `count` writable values; `call` is NULL or as its declaration says; `error`
+// is NULL or writable.
+lb_status lb_session_changes(struct lb_session *session,
+                             size_t frames,
+                             lb_distance distance,
+                             const struct lb_lpips *lpips,
+                             double *changes,
+                             size_t count,
+                             const struct lb_call *call,
+                             struct lb_error **error);
+
+// A session through the same keyframes whose branches lie denser where the pictures of `session` change
+// more, as many as before. Looks at frames: may take long, reports and can be cancelled. One reference,
+// released by lb_session_release. Any thread. Since 0.1.
+//
+// # Safety
+// `adapt` is NULL (the defaults) or as its declaration says, as is `call`; `adapted` and `error` are NULL or
+// writable.
+lb_status lb_session_adapted(struct lb_session *session,
+                             const struct lb_adapt *adapt,
+                             const struct lb_call *call,
+                             struct lb_session **adapted,
+                             struct lb_error **error);
+
+// A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
+// of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
+// aren't kept: may take long, reports and can be cancelled. One reference, released by
+// lb_session_release. Any thread. Since 0.1.
+//
+// # Safety
+// `to` is as its declaration says; `call` is NULL or as its declaration says; `extended` and `error` are
+// NULL or writable.
+lb_status lb_session_extend(struct lb_session *session,
+                            double from_t,
+                            const struct lb_keyframe *to,
+                            const struct lb_call *call,
+                            struct lb_session **extended,
+                            struct lb_error **error);
+
+// Fills `source` with defaults (RGBA, 8 bits, sRGB); `struct_size` is sizeof(lb_source). Any thread, at
+// once. Since 0.1.
+//
+// # Safety
+// `source` is NULL, or points to `struct_size` writable bytes.
+void lb_source_init(struct lb_source *source,
+                    size_t struct_size);
 
 // Fills `options` with defaults; `struct_size` is sizeof(lb_blend_options). Any thread, at once.
 // Since 0.1.
@@ -616,6 +1047,29 @@ lb_status lb_session_get_info(const struct lb_session *session,
                               struct lb_session_info *info,
                               struct lb_error **error);
 
+// Fills `options` with defaults; `struct_size` is sizeof(lb_inpainting_options). Any thread, at once.
+// Since 0.1.
+//
+// # Safety
+// `options` is NULL, or points to `struct_size` writable bytes.
+void lb_inpainting_options_init(struct lb_inpainting_options *options,
+                                size_t struct_size);
+
+// As lb_session_new, for a part of a picture only: what the mask marks goes through the keyframes, and
+// the rest of the source stays what it is, bit for bit where an image's size, format and transfer are the
+// source's. Works with models for inpainting and with others. Any thread, at once
+// but for the copy of the pictures. Since 0.1.
+//
+// # Safety
+// As lb_session_new says; `inpainting` and what it points to are NULL or as their declarations say.
+lb_status lb_session_new_inpainting(struct lb_model *model,
+                                    const struct lb_keyframe *const *keyframes,
+                                    size_t count,
+                                    const struct lb_blend_options *options,
+                                    const struct lb_inpainting_options *inpainting,
+                                    struct lb_session **session,
+                                    struct lb_error **error);
+
 // Fills `placement` with defaults; `struct_size` is sizeof(lb_placement). Any thread, at once.
 // Since 0.1.
 //
@@ -632,8 +1086,10 @@ void lb_image_init(struct lb_image *image,
                    size_t struct_size);
 
 // Writes the frame at `t` into `image`. A pure function of session and t: the same bytes, whatever was
-// asked before, from any thread. Takes the tree's last block of steps and a decode when the session is
-// prepared, more when not; reports and can be cancelled. On failure no pixel is written. Since 0.1.
+// asked before, from any thread. May take seconds to minutes: the tree's last block of steps and a decode
+// when the session is prepared, more when not; reports and can be cancelled, within one evaluation of the
+// UNet or one decode. On failure no pixel is written. The image stays the caller's. Any thread; overtakes a
+// running lb_session_prepare at its next evaluation. Since 0.1.
 //
 // # Safety
 // `image` is NULL or as its declaration says, its rows writable and used by nobody else during the call;
@@ -644,8 +1100,9 @@ lb_status lb_session_render(struct lb_session *session,
                             const struct lb_call *call,
                             struct lb_error **error);
 
-// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner.
-// Since 0.1.
+// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner. On
+// failure no pixel of any is written. Otherwise as lb_session_render: may take long, reports and can be
+// cancelled. Any thread. Since 0.1.
 //
 // # Safety
 // `t` and `images` are NULL or point to `count` elements; the rest as lb_session_render says. No two
@@ -656,6 +1113,60 @@ lb_status lb_session_render_many(struct lb_session *session,
                                  size_t count,
                                  const struct lb_call *call,
                                  struct lb_error **error);
+
+// Fills `options` with defaults; `struct_size` is sizeof(lb_restore_options). Any thread, at once. Since
+// 0.1.
+//
+// # Safety
+// `options` is NULL, or points to `struct_size` writable bytes.
+void lb_restore_options_init(struct lb_restore_options *options,
+                             size_t struct_size);
+
+// Writes `session` to the file `path`: keyframes, all that was decided, and the branches that are kept at
+// present (lb_session_prepare first, and whoever loads it finds the work done). The file appears whole or
+// not at all. Any thread; as long as writing takes. Since 0.1.
+//
+// # Safety
+// `path` is NUL-ended UTF-8; `call` is NULL or as its declaration says; `error` is NULL or writable.
+lb_status lb_session_save(struct lb_session *session,
+                          const char *path,
+                          const struct lb_call *call,
+                          struct lb_error **error);
+
+// Takes up a session that lb_session_save has written, with the model that it was made with: its frames are
+// those of the saved one, bit for bit, whichever process renders them. LB_ERROR_BAD_MODEL for a file that is
+// damaged or none, LB_ERROR_UNSUPPORTED for another version's and for other numerics. One reference, released
+// by lb_session_release. Any thread; as long as reading takes. Since 0.1.
+//
+// # Safety
+// `path` is NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `session` and
+// `error` are NULL or writable.
+lb_status lb_session_load(struct lb_model *model,
+                          const char *path,
+                          const struct lb_restore_options *options,
+                          const struct lb_call *call,
+                          struct lb_session **session,
+                          struct lb_error **error);
+
+// Writes a report for whoever has to say why something does not work here: one JSON object in UTF-8, with
+// the version, its features and ABI, the processor, memory, devices and why one cannot be used, every place
+// where a model was sought (`path` first; NULL: none is given), and a small frame of the embedded model with
+// its hash and the expected one. A part that cannot be had says why, as its `error`.
+//
+// At most `capacity` bytes are written to `text`, a NUL at their end; `length`, which may be NULL, is set to
+// the length of the whole report without that NUL. So the report was cut off where `length` is `capacity`
+// or more. It is another one each time, of some 4 kB and a little more for each model: give it 64 kB. With a
+// `capacity` of 0 `text` may be NULL. Any thread; a second or two, and it waits for a turn of the device.
+// Since 0.1.
+//
+// # Safety
+// `path` is NULL or NUL-ended UTF-8; `text` points to `capacity` writable bytes; `length` and `error` are
+// NULL or writable.
+lb_status lb_doctor(const char *path,
+                    char *text,
+                    size_t capacity,
+                    size_t *length,
+                    struct lb_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

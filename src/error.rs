@@ -19,7 +19,8 @@ pub enum ErrorKind {
     InvalidArgument = 1,
     /// A file or folder that the call named is not there.
     NotFound = 2,
-    /// A model was found, but it is damaged or not of the Stable Diffusion 2 family.
+    /// A model was found, but it is damaged or not of the Stable Diffusion 2 family; or a session's file,
+    /// and it is damaged or none.
     BadModel = 3,
     /// The host or the device has too little memory, or a size is beyond any memory.
     OutOfMemory = 4,

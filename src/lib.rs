@@ -36,7 +36,7 @@
 //!
 //! The modules stand in that order and each uses only those before it: `error`, `progress`, `frame`,
 //! [`backend`] (operations on the hardware), `model` (files), `net` (the three networks), `diffusion`
-//! (noise, schedule, sampler), `blend` (mixing, plan, tree, session). `docs/architecture.md` walks the
+//! (noise, schedule, sampler), `blend` (mixing, plan, tree, session), `doctor` (a report on all of them). `docs/architecture.md` walks the
 //! same path at length.
 //!
 //! # Conduct
@@ -59,6 +59,7 @@ pub mod backend;
 mod blend;
 pub mod capi;
 mod diffusion;
+mod doctor;
 mod error;
 mod frame;
 mod model;
@@ -66,21 +67,27 @@ mod net;
 mod progress;
 
 pub use blend::{
-    BlendOptions, Branching, EmbeddingMix, GuidanceDamping, Keyframe, Level, Look, Parents, Plan,
-    Preset, Session, mix_contexts, parents, slerp, spacing,
+    Adapt, BlendOptions, Branching, Crossfeed, Curve, Distance, Easing, EmbeddingMix, Even,
+    GuidanceDamping, Inpainting, Interpolation, Keyframe, KeyframeImage, Level, Look, Origin,
+    Output, Pace, Parents, Plan, Preset, RestoreOptions, SESSION_FORMAT, Segment, Session,
+    StemLimit, Target, Timeline, Timing, inverse, mix_contexts, parents, spacing,
 };
 pub use diffusion::{
-    Batch, Branch, Context, Denoising, Engine, Latent, Model, ModelInfo, NoiseKind, Posterior,
-    Schedule, SchedulePolicy, Step, StepWeights, convert, cpu_normals, cuda_normals, ddim, noise,
+    Batch, Branch, Context, Denoising, Engine, Feed, GuidanceSteps, Latent, Model, ModelInfo,
+    NoiseKind, Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights, Trail,
+    convert, cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
 };
+pub use doctor::doctor;
 pub use error::{Error, ErrorKind, Result};
 pub use frame::{
-    Filter, Fit, Format, Frame, ImageMut, ImageRef, Layout, Placement, Transfer, working_size,
+    Filter, Fit, Format, Frame, Highlights, ImageMut, ImageRef, Layout, Mask, MaskChannel,
+    Placement, Source, Transfer, working_size,
 };
 pub use model::{
     DiffusionConfig, Embedded, Fingerprint, Known, LoadOptions, ModelLayout, PredictionType,
     PromptRules, Spacing,
 };
+pub use net::Lpips;
 pub use progress::{Call, Cancel, Progress, Stage};
 
 #[cfg(test)]

@@ -129,6 +129,22 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// A call that reports to this one as its part from `start` to `end` (0 to 1), and stops with it.
+    pub(crate) fn part(&self, start: f64, end: f64) -> Call<'_> {
+        let mut part = Call { cancel: self.cancel.clone(), ..Call::default() };
+        if self.progress.is_some() {
+            part.progress = Some(Box::new(move |progress| {
+                let fraction = start + (end - start) * progress.fraction;
+                let (done, total) = (progress.done as usize, progress.total as usize);
+                match self.report(progress.stage, done, total, fraction) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            }));
+        }
+        part
+    }
+
     /// Polls, and reports what was reported last, so that a callback can cancel while the call waits.
     pub(crate) fn again(&self) -> Result<()> {
         let last = *self.last.lock();

@@ -5,7 +5,7 @@
 mod common;
 
 use latentblend::capi::*;
-use latentblend::{BlendOptions, Call, Keyframe, Model, Preset, Session};
+use latentblend::{BlendOptions, Call, Crossfeed, Keyframe, Look, Model, Preset, Sampler, Session};
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{null, null_mut};
 
@@ -48,7 +48,9 @@ fn options() -> lb_blend_options {
 
 fn keyframe(prompt: &CStr, seed: u64) -> lb_keyframe {
     let struct_size = size_of::<lb_keyframe>();
-    lb_keyframe { struct_size, prompt: prompt.as_ptr(), negative_prompt: null(), seed }
+    // SAFETY: all zeros are a keyframe.
+    let empty: lb_keyframe = unsafe { std::mem::zeroed() };
+    lb_keyframe { struct_size, prompt: prompt.as_ptr(), seed, ..empty }
 }
 
 fn session(model: *mut lb_model) -> *mut lb_session {
@@ -100,6 +102,59 @@ fn a_frame_is_that_of_the_rust_library() {
     let model = Model::demo(&Call::new()).unwrap();
     let frame = Session::new(&model, &keyframes, &options).unwrap().render(0.4, &Call::new());
     assert_eq!(pixels, frame.unwrap().to_rgb8());
+}
+
+#[test]
+fn sampler_look_and_crossfeeds_reach_the_frame() {
+    let model = demo();
+    let rust = Model::demo(&Call::new()).unwrap();
+    let prompts = [c"a castle at dusk", c"a lake by day"];
+    let default = || BlendOptions { preset: Preset::Lowest, ..BlendOptions::default() };
+    let plain = lb_blend_options { preset: LB_PRESET_LOWEST, ..options() };
+    let drawn = lb_blend_options {
+        branch1_crossfeed_power: 0.3,
+        branch1_crossfeed_range: 0.5,
+        branch1_crossfeed_decay: 0.9,
+        parental_crossfeed_power: 0.4,
+        parental_crossfeed_range: 1.0,
+        parental_crossfeed_decay: 0.2,
+        sampler: LB_SAMPLER_DPM_SOLVER_2M,
+        ..plain
+    };
+    let looked = lb_blend_options { look: LB_LOOK_COMPAT_2023, ..plain };
+    let cases = [
+        (
+            drawn,
+            BlendOptions {
+                sampler: Sampler::DpmSolver2M,
+                branch1_crossfeed: Some(Crossfeed::new(0.3, 0.5, 0.9)),
+                parental_crossfeed: Some(Crossfeed::new(0.4, 1.0, 0.2)),
+                ..default()
+            },
+        ),
+        (looked, BlendOptions { look: Look::Compat2023, ..default() }),
+    ];
+    let mut frames = Vec::new();
+    for (raw, options) in cases {
+        let given = [keyframe(prompts[0], 1), keyframe(prompts[1], 2)];
+        let pointers = [&raw const given[0], &raw const given[1]];
+        let mut session = null_mut();
+        // SAFETY: as the header asks.
+        succeed(|error| unsafe {
+            lb_session_new(model, pointers.as_ptr(), 2, &raw const raw, &mut session, error)
+        });
+        let mut pixels = vec![0; 128 * 128 * 3];
+        let image = image(&mut pixels, 128, 128);
+        succeed(|error| unsafe { lb_session_render(session, 0.9, &image, null(), error) });
+        lb_session_release(session);
+        let named = [(prompts[0], 1), (prompts[1], 2)];
+        let named = named.map(|(prompt, seed)| Keyframe::new(prompt.to_str().unwrap(), seed));
+        let frame = Session::new(&rust, &named, &options).unwrap().render(0.9, &Call::new());
+        assert_eq!(pixels, frame.unwrap().to_rgb8());
+        frames.push(pixels);
+    }
+    assert_ne!(frames[0], frames[1]);
+    lb_model_release(model);
 }
 
 #[test]
@@ -184,6 +239,31 @@ fn bad_arguments_are_named_and_nothing_is_written() {
         ),
         (lb_blend_options { preset: 0, ..options() }, "preset 0"),
         (lb_blend_options { look: 7, ..options() }, "look 7"),
+        (lb_blend_options { sampler: 0, ..options() }, "sampler 0: wanted an LB_SAMPLER value"),
+        (
+            lb_blend_options { branch1_crossfeed_power: -0.5, ..options() },
+            "power -0.5: wanted 0 to 1",
+        ),
+        (
+            lb_blend_options { parental_crossfeed_power: f64::NAN, ..options() },
+            "parental crossfeed power NaN",
+        ),
+        (
+            lb_blend_options {
+                parental_crossfeed_power: 0.5,
+                parental_crossfeed_range: 2.0,
+                ..options()
+            },
+            "parental crossfeed range 2: wanted 0 to 1",
+        ),
+        (
+            lb_blend_options {
+                sampler: LB_SAMPLER_DPM_SOLVER_2M,
+                look: LB_LOOK_COMPAT_2023,
+                ..options()
+            },
+            "sampler dpm++2m: compat 2023 has ddim",
+        ),
         (lb_blend_options { depth: f64::NAN, ..options() }, "depth NaN"),
         (lb_blend_options { guidance: -1.0, ..options() }, "guidance scale -1"),
         (lb_blend_options { levels: 3, ..options() }, "NULL, with a count of 3"),
@@ -226,7 +306,7 @@ fn structs_may_be_shorter_or_longer() {
     longer.later[1] = 5;
     let (status, message) = new(&longer, &mut session);
     assert_eq!(status, LB_ERROR_UNSUPPORTED);
-    assert!(message.contains("lb_keyframe sets a field at byte 40"), "{message}");
+    assert!(message.contains("lb_keyframe sets a field at byte 80"), "{message}");
     lb_model_release(model);
 }
 

@@ -6,7 +6,7 @@ use common::watched::watched_model;
 use common::{same, short, tiny};
 use latentblend::{
     Batch, Call, Context, Denoising, Engine, ErrorKind, Frame, Latent, Model, Posterior, Result,
-    Session,
+    Session, Trail,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ struct Wrong {
 struct PanicsWhenDropped(Box<dyn Denoising>);
 
 impl Denoising for PanicsWhenDropped {
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
         self.0.advance()
     }
 }
@@ -68,10 +68,10 @@ impl Drop for PanicsWhenDropped {
 struct Short(Box<dyn Denoising>);
 
 impl Denoising for Short {
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
-        Ok(self.0.advance()?.map(|mut latents| {
-            latents.pop();
-            latents
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
+        Ok(self.0.advance()?.map(|mut trails| {
+            trails.pop();
+            trails
         }))
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::folder::{Folder, Stored, TEXT, UNET, VAE};
 use common::{same, short};
 use half::bf16;
-use latentblend::{Call, ErrorKind, Frame, Model, PredictionType, Session};
+use latentblend::{Call, ErrorKind, Frame, Model, PredictionType, Session, Spacing};
 use safetensors::Dtype;
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -127,6 +127,31 @@ fn the_configuration_decides_the_prediction_type() {
         config["prediction_type"] = json!("v_prediction");
     });
     assert_eq!(folder.load().unwrap().info().prediction_type(), PredictionType::Velocity);
+}
+
+#[test]
+fn a_solvers_configuration_is_read_with_its_own_defaults() {
+    let folder = Folder::new();
+    let rewrite = |fields: serde_json::Value| {
+        folder.edit_json("scheduler/scheduler_config.json", |config| {
+            for name in ["timestep_spacing", "set_alpha_to_one", "skip_prk_steps"] {
+                config.as_object_mut().unwrap().remove(name);
+            }
+            config["_class_name"] = json!("DPMSolverMultistepScheduler");
+            config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        });
+        folder.load().map(|model| model.info().diffusion.clone())
+    };
+    let solver = json!({"algorithm_type": "dpmsolver++", "solver_order": 2, "thresholding": false});
+    let plain = rewrite(solver.clone()).unwrap();
+    assert_eq!((plain.spacing, plain.final_alpha_one), (Spacing::Linspace, true));
+    assert_eq!(plain.prediction_type, PredictionType::Epsilon);
+    let leading = rewrite(json!({"timestep_spacing": "leading"})).unwrap();
+    assert_eq!(leading.spacing, Spacing::Leading);
+    let flow = rewrite(json!({"prediction_type": "flow_prediction"})).unwrap_err();
+    assert_eq!(flow.kind(), ErrorKind::BadModel);
+    let flow = rewrite(json!({"prediction_type": "epsilon", "use_flow_sigmas": true}));
+    assert_eq!(flow.unwrap_err().kind(), ErrorKind::BadModel);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use common::watched::watched_model;
 use common::{Reports, same, short, tiny};
 use latentblend::{
     Batch, BlendOptions, Branch, Call, Cancel, ErrorKind, Frame, Keyframe, Latent, Model,
-    NoiseKind, Preset, SchedulePolicy, Session, Stage, noise,
+    NoiseKind, Preset, Sampler, Schedule, SchedulePolicy, Session, Stage, noise,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -111,17 +111,20 @@ fn a_frame_is_the_same_whatever_the_number_of_threads() {
         let posterior = engine.encode(&frames[0]).unwrap();
         let branch = Branch {
             latent: latents[0].clone(),
+            history: None,
+            feed: None,
             positive: Arc::clone(&context),
             negative: context,
             guidance: 4.0,
             extra: None,
         };
         let schedule = Arc::new(model.schedule(3, SchedulePolicy::Model).unwrap());
-        let batch = Batch { branches: vec![branch; 2], schedule, steps: 0..3 };
+        let guidance = Arc::default();
+        let batch = Batch { branches: vec![branch; 2], schedule, steps: 0..3, keep: 2, guidance };
         let mut run = Arc::clone(engine).denoise(batch).unwrap();
         let denoised = loop {
-            if let Some(latents) = run.advance().unwrap() {
-                break latents;
+            if let Some(trails) = run.advance().unwrap() {
+                break trails;
             }
         };
         (frames, posterior, denoised)
@@ -140,38 +143,52 @@ fn a_frame_is_the_same_whatever_the_number_of_threads() {
 fn a_keyframe_is_its_stand_alone_image() {
     for name in ["base", "v"] {
         let model = tiny(name);
-        let (keyframes, options) = short();
-        let transition = Session::new(&model, &keyframes, &options).unwrap();
-        for (index, keyframe) in keyframes.iter().enumerate() {
-            let frame = transition.render(index as f64, &Call::new()).unwrap();
-            assert_same(&frame, &alone(&model, keyframe, &options), "a keyframe");
+        for sampler in Sampler::ALL {
+            let (keyframes, options) = short();
+            let options = BlendOptions { sampler, ..options };
+            let transition = Session::new(&model, &keyframes, &options).unwrap();
+            for (index, keyframe) in keyframes.iter().enumerate() {
+                let frame = transition.render(index as f64, &Call::new()).unwrap();
+                assert_same(&frame, &alone(&model, keyframe, &options), "a keyframe");
+            }
         }
     }
 }
 
 /// The image of a prompt and a seed, by the engine alone, without a session.
 fn alone(model: &Model, keyframe: &Keyframe, options: &BlendOptions) -> Frame {
+    let diffusion = &model.info().diffusion;
+    let (steps, policy) = (options.preset.steps(), SchedulePolicy::Model);
+    let schedule = Schedule::with_sampler(diffusion, steps, policy, options.sampler).unwrap();
     let ids = [&keyframe.prompt, &keyframe.negative_prompt].map(|p| model.tokenize(p).unwrap().0);
     let contexts = model.engine().encode_prompts(&[&ids[0], &ids[1]]).unwrap();
     let [positive, negative]: [_; 2] = contexts.try_into().unwrap();
-    let schedule = model.schedule(options.preset.steps(), SchedulePolicy::Model).unwrap();
     let [width, height] = options.size.unwrap();
     let branch = Branch {
         latent: noise(NoiseKind::Cuda, keyframe.seed, [4, height / 8, width / 8]).unwrap(),
+        history: None,
+        feed: None,
         positive: Arc::new(positive),
         negative: Arc::new(negative),
         guidance: options.guidance,
         extra: None,
     };
     let steps = 0..schedule.steps.len();
-    let batch = Batch { branches: vec![branch], schedule: Arc::new(schedule), steps };
+    let keep = steps.end - 1;
+    let batch = Batch {
+        branches: vec![branch],
+        schedule: Arc::new(schedule),
+        steps,
+        keep,
+        guidance: Arc::default(),
+    };
     let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
-    let latents = loop {
-        if let Some(latents) = run.advance().unwrap() {
-            break latents;
+    let trails = loop {
+        if let Some(trails) = run.advance().unwrap() {
+            break trails;
         }
     };
-    model.engine().decode(&latents).unwrap().remove(0)
+    model.engine().decode(&[trails[0].last().latent.clone()]).unwrap().remove(0)
 }
 
 #[test]

@@ -5,22 +5,21 @@ mod common;
 use common::golden::{Recorded, read, relative_error};
 use common::{latent, stable_diffusion_2, tiny};
 use latentblend::{
-    Batch, Branch, Context, DiffusionConfig, ErrorKind, Latent, Model, Schedule, SchedulePolicy,
-    Spacing,
+    Batch, Branch, Context, DiffusionConfig, ErrorKind, Latent, Model, PredictionType, Sampler,
+    Schedule, SchedulePolicy, Spacing, ddim, dpm_solver_2m,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
 
-#[test]
-fn schedules_equal_diffusers() {
-    let recorded = read("schedules");
+fn check_schedules(file: &str, sampler: Sampler) -> usize {
+    let recorded = read(file);
+    let mut cases = 0;
     for (name, spacing) in [
         ("leading", Spacing::Leading),
         ("trailing", Spacing::Trailing),
         ("linspace", Spacing::Linspace),
     ] {
         let config = stable_diffusion_2(spacing);
-        let mut cases = 0;
         for (key, timesteps) in &recorded {
             let Some(count) = key
                 .strip_prefix(name)
@@ -28,9 +27,8 @@ fn schedules_equal_diffusers() {
             else {
                 continue;
             };
-            let steps = Schedule::new(&config, count.parse().unwrap(), SchedulePolicy::Model)
-                .unwrap()
-                .steps;
+            let (number, policy) = (count.parse().unwrap(), SchedulePolicy::Model);
+            let steps = Schedule::with_sampler(&config, number, policy, sampler).unwrap().steps;
             let got: Vec<f64> = steps.iter().map(|s| s.timestep as f64).collect();
             assert_eq!(got, timesteps.values, "{key}");
             for (what, got) in [
@@ -46,8 +44,142 @@ fn schedules_equal_diffusers() {
             }
             cases += 1;
         }
-        assert!(cases >= 20, "only {cases} {name} schedules were recorded");
     }
+    cases
+}
+
+#[test]
+fn schedules_equal_diffusers() {
+    assert!(check_schedules("schedules", Sampler::Ddim) >= 60);
+    assert!(check_schedules("solver_schedules", Sampler::DpmSolver2M) >= 60);
+}
+
+#[test]
+fn a_solver_run_has_its_steps_and_ends_without_noise() {
+    for spacing in [Spacing::Leading, Spacing::Trailing, Spacing::Linspace] {
+        let config = stable_diffusion_2(spacing);
+        for count in 1..=999 {
+            let policy = SchedulePolicy::Model;
+            let schedule = Schedule::with_sampler(&config, count, policy, Sampler::DpmSolver2M);
+            if (spacing, count) == (Spacing::Leading, 999) {
+                let error = schedule.unwrap_err();
+                let wanted = "999 steps with an offset of 1 reach timestep 1000 of 1000";
+                assert_eq!(error.message(), wanted);
+                continue;
+            }
+            let schedule = schedule.unwrap();
+            let steps = &schedule.steps;
+            assert_eq!((steps.len(), steps[count - 1].alpha_next), (count, 1.0));
+            assert!(steps.windows(2).all(|pair| pair[0].alpha_next == pair[1].alpha), "{count}");
+            for index in 0..count {
+                let weights = schedule.weights(index, true);
+                let all = [weights.latent, weights.prediction, weights.history];
+                assert!(all.iter().all(|w| w.is_finite()), "{spacing:?} {count} {index}: {all:?}");
+                let second = index > 0 && index + 1 < count;
+                assert_eq!(weights.history != 0.0, second, "{count} {index}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_first_order_solver_step_is_ddims() {
+    let config = stable_diffusion_2(Spacing::Leading);
+    let schedule = Schedule::new(&config, 20, SchedulePolicy::Model).unwrap();
+    for kind in [PredictionType::Epsilon, PredictionType::Velocity] {
+        for step in &schedule.steps {
+            let (one, other) = (dpm_solver_2m(step, None, kind), ddim(step, kind));
+            assert!((one.latent - other.latent).abs() < 1e-12, "{one:?} {other:?}");
+            assert!((one.prediction - other.prediction).abs() < 1e-12, "{one:?} {other:?}");
+            assert_eq!((one.history, other.history), (0.0, 0.0));
+        }
+    }
+}
+
+#[test]
+fn solver_steps_equal_diffusers() {
+    for name in ["base", "v"] {
+        let (model, recorded) = (tiny(name), read(&format!("solver_{name}")));
+        let contexts = &recorded["context"];
+        for count in [1, 2, 3, 10, 14, 15, 20, 50] {
+            let branch = Branch {
+                latent: latent(&recorded[&format!("n{count}.noise")].row(0)),
+                positive: context(contexts, 1),
+                negative: context(contexts, 0),
+                guidance: recorded["guidance"].values[0],
+                history: None,
+                feed: None,
+                extra: None,
+            };
+            let schedule = Schedule::with_sampler(
+                &model.info().diffusion,
+                count,
+                SchedulePolicy::Model,
+                Sampler::DpmSolver2M,
+            );
+            let schedule = Arc::new(schedule.unwrap());
+            // In one run, all of it kept, and step by step from what was handed back: the same.
+            let steps = 0..count;
+            let batch = Batch {
+                branches: vec![branch.clone()],
+                schedule: Arc::clone(&schedule),
+                steps,
+                keep: 0,
+                guidance: Arc::default(),
+            };
+            let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
+            let trail = loop {
+                if let Some(mut trails) = run.advance().unwrap() {
+                    break trails.remove(0);
+                }
+            };
+            assert_eq!(trail.count(), count);
+            let got = trajectory(&model, branch, Schedule::clone(&schedule));
+            for (step, latent) in got.iter().enumerate() {
+                assert_eq!(&trail.after(step).unwrap().latent, latent, "step {step}");
+            }
+            if let Some(steps) = recorded.get(&format!("n{count}.steps")) {
+                for (step, latent) in got.iter().enumerate() {
+                    let error = relative_error(latent.data(), &steps.row(step).values);
+                    assert!(error <= 1e-4, "{name}, step {step}: {error:e}");
+                }
+            }
+            let wanted = &recorded[&format!("n{count}.final")].values;
+            let error = relative_error(got.last().unwrap().data(), wanted);
+            println!("{name}: {count} solver steps, relative error {error:.1e}");
+            assert!(error <= 1e-4, "{name}, {count} steps: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_is_refused() {
+    let model = tiny("base");
+    let context = Arc::new(Context::new(77, vec![0.0; 77 * 32]).unwrap());
+    let branch = |history: bool| {
+        let latent = Latent::new([4, 8, 8], vec![0.5; 256]).unwrap();
+        Branch {
+            history: history.then(|| latent.clone()),
+            latent,
+            positive: Arc::clone(&context),
+            negative: Arc::clone(&context),
+            guidance: 1.0,
+            feed: None,
+            extra: None,
+        }
+    };
+    let schedule = Arc::new(model.schedule(3, SchedulePolicy::Model).unwrap());
+    let message = |branches: Vec<Branch>, steps: std::ops::Range<usize>| {
+        let (schedule, guidance) = (Arc::clone(&schedule), Arc::default());
+        let batch = Batch { branches, schedule, steps, keep: 2, guidance };
+        Arc::clone(model.engine()).denoise(batch).map(|_| ()).unwrap_err().message().to_owned()
+    };
+    assert_eq!(message(vec![branch(false)], 0..4), "steps 0..4 of a schedule of 3");
+    assert_eq!(message(vec![branch(false)], 2..2), "steps 2..2 of a schedule of 3");
+    assert_eq!(
+        message(vec![branch(false), branch(true)], 0..3),
+        "some branches of a batch lack their history"
+    );
 }
 
 #[test]
@@ -74,9 +206,12 @@ fn trajectory(model: &Model, mut branch: Branch, schedule: Schedule) -> Vec<Late
                 branches: vec![branch.clone()],
                 schedule: Arc::clone(&schedule),
                 steps: step..step + 1,
+                keep: step,
+                guidance: Arc::default(),
             };
             let mut run = Arc::clone(model.engine()).denoise(batch).unwrap();
-            branch.latent = run.advance().unwrap().unwrap().remove(0);
+            let state = run.advance().unwrap().unwrap().remove(0).last().clone();
+            (branch.latent, branch.history) = (state.latent, state.history);
             branch.latent.clone()
         })
         .collect()
@@ -119,6 +254,8 @@ fn twenty_guided_steps_equal_diffusers() {
                 positive: context(contexts, 1),
                 negative: context(contexts, 0),
                 guidance: recorded[&format!("{case}.guidance")].values[0],
+                history: None,
+                feed: None,
                 extra: None,
             };
             check(&model, &recorded, case, branch, 20);
@@ -140,6 +277,8 @@ fn trailing_steps_without_guidance_equal_diffusers() {
             positive: Arc::clone(&prompt),
             negative: prompt,
             guidance: 1.0,
+            history: None,
+            feed: None,
             extra: None,
         };
         let schedule = Schedule::new(&config, count, SchedulePolicy::Model).unwrap();
@@ -167,6 +306,8 @@ fn inpainting_steps_equal_diffusers() {
         positive: context(contexts, 1),
         negative: context(contexts, 0),
         guidance: recorded["guidance"].values[0],
+        history: None,
+        feed: None,
         extra: Some(Arc::new(Latent::new([5, h, w], extra).unwrap())),
     };
     let schedule = model.schedule(10, SchedulePolicy::Model).unwrap();

@@ -5,8 +5,18 @@ mod common;
 use std::path::{Path, PathBuf};
 
 /// The path of a frame.
-const ORDER: [&str; 9] =
-    ["error", "progress", "frame", "backend", "model", "net", "diffusion", "blend", "capi"];
+const ORDER: [&str; 10] = [
+    "error",
+    "progress",
+    "frame",
+    "backend",
+    "model",
+    "net",
+    "diffusion",
+    "blend",
+    "doctor",
+    "capi",
+];
 
 /// Every source file, with its top-level module.
 fn sources() -> Vec<(String, PathBuf, String)> {

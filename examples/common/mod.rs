@@ -3,6 +3,8 @@
 //! * [`Movie`]: an `.mp4` that any browser plays (H.264, bundled encoder);
 //! * [`write_png8`], [`write_png16`]: one picture, tagged as sRGB;
 //! * [`contact_sheet`], [`evenly`]: a grid of labelled thumbnails;
+//! * [`read_png`]: a picture or a mask from a file;
+//! * [`watched`], [`write_transition`]: a call under a progress bar, and a session as movie and sheet;
 //! * [`ProgressBar`]: a bar with the time left, on stderr.
 //!
 //! Use it from an example with `mod common;`. Pictures are rows of interleaved R, G, B samples
@@ -16,12 +18,14 @@ mod mp4;
 mod png;
 mod progress;
 mod sheet;
+mod transition;
 mod yuv;
 
 pub(crate) use self::movie::Movie;
-pub(crate) use self::png::{write_png8, write_png16};
+pub(crate) use self::png::{Picture, read_png, write_png8, write_png16};
 pub(crate) use self::progress::ProgressBar;
 pub(crate) use self::sheet::{contact_sheet, evenly};
+pub(crate) use self::transition::{watched, write_transition};
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,43 @@
 //! PNG files, 8 or 16 bits per channel, tagged as sRGB.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
-use png::{BitDepth, ColorType, Encoder, SrgbRenderingIntent};
+use png::{BitDepth, ColorType, Decoder, Encoder, SrgbRenderingIntent, Transformations};
+
+/// A picture from a file: interleaved samples of 8 or 16 bits (in the machine's byte order), top row
+/// first.
+pub(crate) struct Picture {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    /// 1 grey, 2 with alpha, 3 RGB, 4 with alpha.
+    pub(crate) channels: usize,
+    pub(crate) deep: bool,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Reads a PNG file, as it is: what it says of its colours is not looked at.
+pub(crate) fn read_png(path: &Path) -> Result<Picture> {
+    let wrong = |e: &dyn std::fmt::Display| OutputError::new(path, e);
+    let file = File::open(path).map_err(|e| wrong(&e))?;
+    let mut decoder = Decoder::new(BufReader::new(file));
+    decoder.set_transformations(Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(|e| wrong(&e))?;
+    let size = reader.output_buffer_size().ok_or_else(|| wrong(&"too large"))?;
+    let mut bytes = vec![0; size];
+    let info = reader.next_frame(&mut bytes).map_err(|e| wrong(&e))?;
+    bytes.truncate(info.buffer_size());
+    let deep = info.bit_depth == BitDepth::Sixteen;
+    if deep {
+        // PNG stores the high byte first, whatever the machine does.
+        for sample in bytes.as_chunks_mut::<2>().0 {
+            *sample = u16::from_be_bytes(*sample).to_ne_bytes();
+        }
+    }
+    let (width, height) = (info.width as usize, info.height as usize);
+    Ok(Picture { width, height, channels: info.color_type.samples(), deep, bytes })
+}
 
 use super::{OutputError, Result, check_rgb};
 

@@ -18,10 +18,12 @@
 mod cpu;
 mod host;
 mod matrix;
+mod numerics;
 mod reference;
 
 pub use cpu::{Cpu, Level};
 pub use host::HostTensor;
+pub use numerics::Numerics;
 pub use reference::Reference;
 
 use crate::error::Result;
@@ -128,6 +130,14 @@ pub trait Backend: Send + Sync + 'static {
     type Linear: Send + Sync + 'static;
     /// Scale and shift of a normalisation.
     type Norm: Send + Sync + 'static;
+
+    /// The memory that a packed weight takes, in bytes.
+    const WEIGHT_BYTES: usize = size_of::<f32>();
+
+    /// What decides the last bits of its results.
+    fn numerics(&self) -> Numerics {
+        Numerics::unknown()
+    }
 
     // ---- packing, at load ----
 

@@ -5,7 +5,7 @@
 //! number of rows, so a product over the whole batch would let samples see each other.
 
 use super::matrix::{Matrix, multiply};
-use super::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Sources};
+use super::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Numerics, Sources};
 use crate::error::{Error, Result};
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 use parking_lot::RwLockReadGuard;
@@ -300,6 +300,10 @@ impl Backend for Reference {
     type Conv = Conv;
     type Linear = Linear;
     type Norm = Norm;
+
+    fn numerics(&self) -> Numerics {
+        Numerics::reference()
+    }
 
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
         let [outputs, input, kh, kw]: [usize; 4] = weight

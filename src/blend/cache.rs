@@ -1,9 +1,9 @@
-//! In: latents that were costly to make. Out: the same latents, as long as the caller's limit allows.
+//! In: trails that were costly to make. Out: the same trails, as long as the caller's limit allows.
 //!
 //! Also the place where threads that want the same branch find each other, so that it is made once.
 
-use super::tree::Node;
-use crate::diffusion::{Latent, Priority};
+use super::lineage::Node;
+use crate::diffusion::{Priority, Trail};
 use crate::error::Result;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) const BATCH: usize = 16;
 
 struct Entry {
-    latent: Arc<Latent>,
+    trail: Arc<Trail>,
     used: u64,
 }
 
@@ -29,12 +29,12 @@ struct State {
     patient: HashSet<Node>,
 }
 
-/// Latents of one session, up to a number of bytes.
+/// Trails of one session, up to a number of bytes.
 pub(crate) struct Cache {
     state: Mutex<State>,
     changed: Condvar,
     limit: usize,
-    /// Nodes of this level are finished latents: the first to go, for they cost the least.
+    /// Nodes of this level are finished frames' latents: the first to go, for they cost the least.
     leaf_level: usize,
 }
 
@@ -81,7 +81,7 @@ impl Cache {
         &self,
         wanted: &[Node],
         priority: Priority,
-        found: &mut HashMap<Node, Arc<Latent>>,
+        found: &mut HashMap<Node, Arc<Trail>>,
     ) -> Lookup<'_> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -94,7 +94,7 @@ impl Cache {
             match state.entries.get_mut(node) {
                 Some(entry) => {
                     entry.used = state.clock;
-                    found.insert(*node, Arc::clone(&entry.latent));
+                    found.insert(*node, Arc::clone(&entry.trail));
                 }
                 None => missing.push(*node),
             }
@@ -131,16 +131,26 @@ impl Cache {
         nodes.filter(|node| !state.entries.contains_key(node)).collect()
     }
 
-    /// Keeps latents, and lets go of the least needed until the limit is met.
-    pub(crate) fn insert(&self, made: impl Iterator<Item = (Node, Arc<Latent>)>) {
+    /// The trail of `node`, if it is there.
+    pub(crate) fn get(&self, node: Node) -> Option<Arc<Trail>> {
+        let mut state = self.state.lock();
+        state.clock += 1;
+        let clock = state.clock;
+        let entry = state.entries.get_mut(&node)?;
+        entry.used = clock;
+        Some(Arc::clone(&entry.trail))
+    }
+
+    /// Keeps trails, and lets go of the least needed until the limit is met.
+    pub(crate) fn insert(&self, made: impl Iterator<Item = (Node, Arc<Trail>)>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        for (node, latent) in made {
+        for (node, trail) in made {
             state.clock += 1;
-            state.bytes += latent.bytes();
-            let entry = Entry { latent, used: state.clock };
+            state.bytes += trail.bytes();
+            let entry = Entry { trail, used: state.clock };
             if let Some(before) = state.entries.insert(node, entry) {
-                state.bytes -= before.latent.bytes();
+                state.bytes -= before.trail.bytes();
             }
         }
         while state.bytes > self.limit {
@@ -151,9 +161,18 @@ impl Cache {
                 .map(|(node, _)| *node);
             let Some(node) = least else { break };
             if let Some(entry) = state.entries.remove(&node) {
-                state.bytes -= entry.latent.bytes();
+                state.bytes -= entry.trail.bytes();
             }
         }
+    }
+
+    /// All branches but finished ones, in the order of the tree; touches nothing.
+    pub(crate) fn inner(&self) -> Vec<(Node, Arc<Trail>)> {
+        let state = self.state.lock();
+        let kept = state.entries.iter().filter(|(node, _)| node.level < self.leaf_level);
+        let mut kept: Vec<_> = kept.map(|(node, e)| (*node, Arc::clone(&e.trail))).collect();
+        kept.sort_unstable_by_key(|(node, _)| *node);
+        kept
     }
 
     /// Lets go of all nodes for which `keep` is false.
@@ -163,26 +182,26 @@ impl Cache {
         state.entries.retain(|node, entry| {
             let keep = keep(node);
             if !keep {
-                state.bytes -= entry.latent.bytes();
+                state.bytes -= entry.trail.bytes();
             }
             keep
         });
     }
 
-    /// The memory that the latents take.
+    /// The memory that the trails take.
     pub(crate) fn bytes(&self) -> usize {
         self.state.lock().bytes
     }
 
     /// Gathers `wanted`: takes what is there, waits for what others make, and has the rest made by
-    /// `make`, which returns latents in the order of its nodes. `poll` is called while waiting.
+    /// `make`, which returns trails in the order of its nodes. `poll` is called while waiting.
     pub(crate) fn gather(
         &self,
         wanted: &[Node],
         priority: Priority,
         poll: &mut dyn FnMut() -> Result<()>,
-        make: &mut dyn FnMut(&[Node]) -> Result<Vec<Latent>>,
-    ) -> Result<HashMap<Node, Arc<Latent>>> {
+        make: &mut dyn FnMut(&[Node]) -> Result<Vec<Trail>>,
+    ) -> Result<HashMap<Node, Arc<Trail>>> {
         let mut found = HashMap::with_capacity(wanted.len());
         loop {
             match self.look_up(wanted, priority, &mut found) {

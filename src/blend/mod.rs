@@ -2,15 +2,46 @@
 //!
 //! Knows networks only as an [`Engine`](crate::diffusion::Engine) that denoises batches.
 
+mod adapt;
 mod cache;
+mod conditioning;
+mod crossfeed;
+mod curve;
+mod distance;
+mod easing;
+mod even;
+mod exact;
+mod extend;
+mod image;
+mod inpainting;
+mod lineage;
 mod mix;
 mod options;
 mod plan;
+mod record;
+mod scene;
 mod session;
+mod shot;
+mod stems;
+mod store;
+mod timeline;
 mod timing;
 mod tree;
 
-pub use mix::{EmbeddingMix, mix_contexts, slerp};
+pub use adapt::Adapt;
+pub use crossfeed::Crossfeed;
+pub use curve::{Curve, Interpolation};
+pub use distance::Distance;
+pub use easing::Easing;
+pub use even::Even;
+pub use extend::Origin;
+pub use image::{KeyframeImage, inverse};
+pub use inpainting::Inpainting;
+pub use mix::{EmbeddingMix, mix_contexts};
 pub use options::{BlendOptions, Keyframe};
 pub use plan::{Branching, GuidanceDamping, Level, Look, Parents, Plan, Preset, parents, spacing};
 pub use session::Session;
+pub use shot::{Output, Target};
+pub use stems::StemLimit;
+pub use store::{RestoreOptions, SESSION_FORMAT};
+pub use timeline::{Pace, Segment, Timeline, Timing};

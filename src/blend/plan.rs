@@ -2,8 +2,10 @@
 //! fractions branch off at which diffusion step, and between which parents.
 //!
 //! A plan knows nothing of latents. The rules are those of the original's version of 2022
-//! (`latent_blending.py`, b99d18f: autosetup_branching, get_spacing, get_closest_idx).
+//! (`latent_blending.py`, b99d18f: autosetup_branching, get_spacing, get_closest_idx), and those of 2023
+//! (`stems.rs`).
 
+use super::stems;
 use crate::error::{Error, Result};
 
 /// Which version's choices a transition is made with, so that a look stays what it was.
@@ -17,6 +19,11 @@ pub enum Look {
     /// guidance damping, straight mixing of conditioning, its tokenizer's rules, and spaces for
     /// underscores in prompts. The same weights and noise then give its leaves.
     Compat2022,
+    /// All choices of the original's version of February 2023 (7933b99) at once: the schedule of 2022, as
+    /// far as it has the steps that were asked for; branches put in one by one that run to the end;
+    /// both crossfeeds; its guidance damping; straight mixing of conditioning. For one thing see
+    /// [`Branching::stems`]: branches halve the widest gap, where that version asked LPIPS.
+    Compat2023,
 }
 
 /// The presets of 2022: a number of steps, and of frames held in the tree.
@@ -85,6 +92,9 @@ pub struct Branching {
     pub branches: Vec<usize>,
 }
 
+/// The most levels of a tree.
+const LEVELS: usize = 64;
+
 /// Steps between two injections at the least.
 const DISTANCE: usize = 3;
 
@@ -105,7 +115,7 @@ impl Branching {
         if leaves < 2 {
             return Err(Error::invalid(format!("{leaves} leaves: wanted at least 2")));
         }
-        let current = look == Look::Current;
+        let current = look != Look::Compat2022;
         let mut first = (steps as f64 * depth).round_ties_even();
         let mut last = steps as f64 - DISTANCE as f64;
         let mut count = (steps / 5).saturating_sub(1);
@@ -175,7 +185,6 @@ impl Branching {
         if let Some(late) = self.injections.iter().find(|&&step| step >= steps) {
             return Err(Error::invalid(format!("an injection at step {late} of {steps}")));
         }
-        const LEVELS: usize = 64;
         if self.injections.len() > LEVELS {
             let count = self.injections.len();
             return Err(Error::invalid(format!("{count} injections: wanted up to {LEVELS}")));
@@ -208,10 +217,24 @@ pub struct Parents {
     pub mix: f64,
 }
 
+/// A branch between which and another one a branch starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Source {
+    fraction: f64,
+    level: usize,
+    index: usize,
+}
+
+/// Two branches by level and place within, and the share of the second: what a branch starts between.
+pub(super) type Sources = ([(usize, usize); 2], f64);
+
 /// The tree of a transition between two keyframes, as numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     levels: Vec<Level>,
+    /// For each level the branches that its own start between, rising.
+    sources: Vec<Vec<Source>>,
+    nested: bool,
 }
 
 impl Plan {
@@ -227,13 +250,126 @@ impl Plan {
         let branching = branching.clone().checked(steps)?;
         let ends = branching.injections.iter().skip(1).copied().chain([steps]);
         let levels = branching.injections.iter().zip(ends).zip(&branching.branches);
-        let levels = levels
+        let levels: Vec<Level> = levels
             .map(|((&start, end), &count)| Level {
                 steps: start..end,
                 fractions: spacing(count, compression),
             })
             .collect();
-        Ok(Plan { levels })
+        Ok(Plan::of_levels(levels))
+    }
+
+    /// The tree of levels whose branches start between those of the level above.
+    fn of_levels(levels: Vec<Level>) -> Self {
+        let above = |level: usize| match level.checked_sub(1) {
+            Some(above) => sources_of(&levels, above),
+            None => Vec::new(),
+        };
+        let sources = (0..levels.len()).map(above).collect();
+        Plan { levels, sources, nested: false }
+    }
+
+    /// The tree of 2023: `branching.branches` counts the branches that are put in at each of the
+    /// injections, besides the keyframes. A branch starts between its two nearest neighbours of all that
+    /// were put in earlier, and runs to the end.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a branching that does not fit the steps.
+    pub fn nested(steps: usize, branching: &Branching) -> Result<Self> {
+        let Branching { injections, branches } = branching;
+        if injections.len() != branches.len() || injections.is_empty() {
+            return Err(Error::invalid(format!(
+                "{} injections and {} branch counts: wanted as many of one as of the other",
+                injections.len(),
+                branches.len()
+            )));
+        }
+        if let Some(pair) = injections.windows(2).find(|pair| pair[0] >= pair[1]) {
+            return Err(Error::invalid(format!(
+                "injections at steps {} and {}: wanted rising steps",
+                pair[0], pair[1]
+            )));
+        }
+        if let Some(odd) = injections.iter().find(|step| !(1..steps).contains(*step)) {
+            return Err(Error::invalid(format!("an injection at step {odd} of {steps}")));
+        }
+        const MOST: usize = 100_000;
+        let total = branches.iter().try_fold(0usize, |sum, &n| sum.checked_add(n));
+        if branches.contains(&0) || total.is_none_or(|total| total > MOST) {
+            return Err(Error::invalid(format!(
+                "branches {branches:?}: wanted 1 and more each, {MOST} in all"
+            )));
+        }
+        let mut levels = vec![Level { steps: 0..steps, fractions: vec![0.0, 1.0] }];
+        let fractions = stems::places(branches).into_iter();
+        levels.extend(
+            injections
+                .iter()
+                .zip(fractions)
+                .map(|(&s, fractions)| Level { steps: s..steps, fractions }),
+        );
+        let mut sources = vec![Vec::new()];
+        for level in 1..levels.len() {
+            let mut all: Vec<Source> = (0..level).flat_map(|l| sources_of(&levels, l)).collect();
+            all.sort_by(|a, b| a.fraction.total_cmp(&b.fraction));
+            sources.push(all);
+        }
+        Ok(Plan { levels, sources, nested: true })
+    }
+
+    /// Whether branches are put in one by one and run to the end, as in 2023.
+    pub(super) fn is_nested(&self) -> bool {
+        self.nested
+    }
+
+    /// Between which branches one of `level` starts at `fraction`; not for the first level.
+    pub(super) fn sources(&self, level: usize, fraction: f64) -> Sources {
+        let sources = &self.sources[level];
+        let Parents { left, right, mix } = among(sources.len(), |i| sources[i].fraction, fraction);
+        ([left, right].map(|index| (sources[index].level, sources[index].index)), mix)
+    }
+
+    /// The fractions of the pictures that the version whose plan this is would compute, rising.
+    pub fn leaves(&self) -> Vec<f64> {
+        if !self.nested {
+            return self.last().fractions.clone();
+        }
+        let mut leaves: Vec<f64> = self.levels.iter().flat_map(|l| &l.fractions).copied().collect();
+        leaves.sort_by(f64::total_cmp);
+        leaves
+    }
+
+    /// The tree of these levels.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for no levels or more than 64, steps that don't follow each other from 0 on, a first
+    /// level of others than the two keyframes, and fractions that don't rise from 0 to 1.
+    pub(super) fn from_levels(levels: Vec<Level>) -> Result<Self> {
+        const MOST: usize = 100_000;
+        let mut step = 0;
+        for level in &levels {
+            let (steps, fractions) = (&level.steps, &level.fractions);
+            if steps.start != step || steps.is_empty() {
+                return Err(Error::invalid(format!(
+                    "a level of steps {steps:?} after step {step}"
+                )));
+            }
+            step = steps.end;
+            let ends = [fractions.first(), fractions.last()] == [Some(&0.0), Some(&1.0)];
+            let rise = fractions.windows(2).all(|pair| pair[0] <= pair[1]);
+            if !(ends && rise && (2..=MOST).contains(&fractions.len())) {
+                return Err(Error::invalid("a level whose fractions don't rise from 0 to 1"));
+            }
+        }
+        match levels.first() {
+            Some(first) if levels.len() <= LEVELS && first.fractions.len() == 2 => {
+                Ok(Plan::of_levels(levels))
+            }
+            _ => Err(Error::invalid(format!(
+                "{} levels: wanted 1 to {LEVELS}, the first with the two keyframes",
+                levels.len()
+            ))),
+        }
     }
 
     /// The levels, in the order in which they run. The first holds the two keyframes.
@@ -241,28 +377,46 @@ impl Plan {
         &self.levels
     }
 
-    /// The last level: its fractions are the leaves of 2022, its steps what a frame costs.
+    /// The last level: its steps are what a frame costs. In the tree of 2022 its fractions are the leaves.
     pub fn last(&self) -> &Level {
         &self.levels[self.levels.len() - 1]
     }
 
-    /// Evaluations of one branch in all levels together, the unit of cost.
+    /// Evaluations of one branch in all levels together, the unit of cost. Crossfeeds add to it.
     pub fn branch_steps(&self) -> usize {
         self.levels.iter().map(|level| level.steps.len() * level.fractions.len()).sum()
     }
 }
 
+/// The branches of one level as sources.
+fn sources_of(levels: &[Level], level: usize) -> Vec<Source> {
+    let fractions = levels[level].fractions.iter().enumerate();
+    fractions.map(|(index, &fraction)| Source { fraction, level, index }).collect()
+}
+
 /// Where `fraction` lies among `fractions`, which rise from 0 to 1.
 pub fn parents(fractions: &[f64], fraction: f64) -> Parents {
-    let behind = fractions.partition_point(|&f| f <= fraction);
-    let left = behind.saturating_sub(1);
-    match fractions.get(behind) {
-        Some(&next) if fractions[left] < fraction => {
-            let mix = (fraction - fractions[left]) / (next - fractions[left]);
-            Parents { left, right: behind, mix }
+    among(fractions.len(), |index| fractions[index], fraction)
+}
+
+/// Where `fraction` lies among the first `count` values of `of`, which rise.
+fn among(count: usize, of: impl Fn(usize) -> f64, fraction: f64) -> Parents {
+    // The first value behind it.
+    let (mut behind, mut end) = (0, count);
+    while behind < end {
+        let middle = behind + (end - behind) / 2;
+        if of(middle) <= fraction {
+            behind = middle + 1;
+        } else {
+            end = middle;
         }
-        _ => Parents { left, right: left, mix: 0.0 },
     }
+    let left = behind.saturating_sub(1);
+    if behind < count && of(left) < fraction {
+        let mix = (fraction - of(left)) / (of(behind) - of(left));
+        return Parents { left, right: behind, mix };
+    }
+    Parents { left, right: left, mix: 0.0 }
 }
 
 /// `count` fractions from 0 to 1, denser towards the middle for a `compression` of 1.7 and more.
@@ -295,6 +449,8 @@ pub enum GuidanceDamping {
     TowardsOne,
     /// g = g0 - g0 (1 - d) m, as in 2022: d = 0 takes it to 0.
     Compat2022,
+    /// g = g0 - (g0 (1 - d) - 1) m, as in 2023: d = 0 takes it to 1, d = 1 to g0 + 1.
+    Compat2023,
 }
 
 impl GuidanceDamping {
@@ -307,6 +463,7 @@ impl GuidanceDamping {
         match self {
             GuidanceDamping::TowardsOne => 1.0 + (scale - 1.0) * (1.0 - (1.0 - damper) * middle),
             GuidanceDamping::Compat2022 => scale - scale * (1.0 - damper) * middle,
+            GuidanceDamping::Compat2023 => scale - (scale * (1.0 - damper) - 1.0) * middle,
         }
     }
 }

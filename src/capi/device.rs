@@ -1,6 +1,6 @@
 //! In: nothing. Out: what a model can be loaded onto.
 
-use super::growing::{Growing, read};
+use super::growing::{Growing, read, write};
 use super::{entry, lb_error, lb_status};
 use crate::error::{Error, Result};
 
@@ -85,8 +85,8 @@ pub unsafe extern "C" fn lb_device_get(
         let length = name.len().min(result.name.len() - 1);
         result.name = [0; 128];
         result.name[..length].copy_from_slice(&name.as_bytes()[..length]);
-        // SAFETY: `read` has found the struct to have this version's size at least.
-        unsafe { info.write_unaligned(result) };
+        // SAFETY: `read` has found the struct not to be NULL, and its size to be one.
+        unsafe { write(info, &result) };
         Ok(())
     })
 }

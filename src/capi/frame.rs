@@ -3,7 +3,9 @@
 use super::call::{lb_call, watched};
 use super::growing::{Growing, fill, read};
 use super::session::session;
+use super::source::{lb_source, picture};
 use super::{entry, lb_error, lb_session, lb_status};
+use crate::blend::{Output, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Format, ImageMut, Layout, Placement, Transfer};
 use std::ffi::c_void;
@@ -120,9 +122,9 @@ pub struct lb_image {
     pub data: *mut c_void,
     /// From a row to the one below it; negative where rows are stored bottom-up.
     pub row_bytes: isize,
-    /// Pixels: the session's width, unless there is a placement.
+    /// Pixels: lb_session_info.width, unless there is a placement.
     pub width: u32,
-    /// Pixels: the session's height, unless there is a placement.
+    /// Pixels: lb_session_info.height, unless there is a placement.
     pub height: u32,
     /// Where the frame lies; NULL: the image is the frame.
     pub placement: *const lb_placement,
@@ -136,12 +138,20 @@ pub struct lb_image {
     pub flags: u32,
     /// A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
     pub cuda_stream: *mut c_void,
+    /// In an inpainting session: the picture that the patch is laid over, of the source's size, which is
+    /// read during the call. The patch stays that of the source, so it holds still while the plate moves.
+    /// NULL: the source.
+    pub plate: *const lb_source,
+    /// An LB_OUTPUT value.
+    pub output: lb_output,
+    /// Must be 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
 unsafe impl Growing for lb_image {
     const NAME: &'static str = "lb_image";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = std::mem::offset_of!(lb_image, plate);
 
     fn defaults() -> Self {
         lb_image {
@@ -156,16 +166,22 @@ unsafe impl Growing for lb_image {
             memory: LB_MEMORY_HOST,
             flags: 0,
             cuda_stream: std::ptr::null_mut(),
+            plate: std::ptr::null(),
+            output: LB_OUTPUT_PICTURE,
+            reserved: 0,
         }
     }
 }
 
-/// A checked image, with the size that a frame must have where there is no placement.
-struct Target<'a> {
-    image: ImageMut<'a>,
-    size: [usize; 2],
-    placement: Option<Placement>,
-}
+/// What of a frame is written.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_output = u32;
+
+/// The picture; in an inpainting session the source with its patch.
+pub const LB_OUTPUT_PICTURE: lb_output = 0;
+/// The patch of an inpainting session alone, multiplied by its feathered matte, which is its alpha. RGBA
+/// formats only.
+pub const LB_OUTPUT_PATCH: lb_output = 1;
 
 /// # Safety
 /// As the header says of `lb_image`.
@@ -183,9 +199,11 @@ unsafe fn target<'a>(image: *const lb_image) -> Result<Target<'a>> {
             return Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value")));
         }
     }
-    if raw.flags != 0 {
-        let what = format!("lb_image.flags {:#x}: wanted 0", raw.flags);
-        return Err(Error::new(ErrorKind::Unsupported, what));
+    for (name, value) in [("flags", raw.flags), ("reserved", raw.reserved)] {
+        if value != 0 {
+            let what = format!("lb_image.{name} {value:#x}: wanted 0");
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
     }
     let placement = if raw.placement.is_null() {
         None
@@ -209,7 +227,21 @@ unsafe fn target<'a>(image: *const lb_image) -> Result<Target<'a>> {
     };
     // SAFETY: passed on.
     let image = unsafe { ImageMut::from_raw(raw.data.cast(), layout)? };
-    Ok(Target { image, size: [layout.width, layout.height], placement })
+    let plate = if raw.plate.is_null() {
+        None
+    } else {
+        let named = |e: Error| Error::new(e.kind(), format!("lb_image.plate: {}", e.message()));
+        // SAFETY: passed on.
+        Some(unsafe { picture(raw.plate) }.map_err(named)?)
+    };
+    let output = match raw.output {
+        LB_OUTPUT_PICTURE => Output::Picture,
+        LB_OUTPUT_PATCH => Output::Patch,
+        other => {
+            return Err(Error::invalid(format!("output {other}: wanted an LB_OUTPUT value")));
+        }
+    };
+    Ok(Target { image, placement, plate, output })
 }
 
 /// Fills `placement` with defaults; `struct_size` is sizeof(lb_placement). Any thread, at once.
@@ -235,8 +267,10 @@ pub unsafe extern "C" fn lb_image_init(image: *mut lb_image, struct_size: usize)
 }
 
 /// Writes the frame at `t` into `image`. A pure function of session and t: the same bytes, whatever was
-/// asked before, from any thread. Takes the tree's last block of steps and a decode when the session is
-/// prepared, more when not; reports and can be cancelled. On failure no pixel is written. Since 0.1.
+/// asked before, from any thread. May take seconds to minutes: the tree's last block of steps and a decode
+/// when the session is prepared, more when not; reports and can be cancelled, within one evaluation of the
+/// UNet or one decode. On failure no pixel is written. The image stays the caller's. Any thread; overtakes a
+/// running lb_session_prepare at its next evaluation. Since 0.1.
 ///
 /// # Safety
 /// `image` is NULL or as its declaration says, its rows writable and used by nobody else during the call;
@@ -253,8 +287,9 @@ pub unsafe extern "C" fn lb_session_render(
     unsafe { lb_session_render_many(session, &t, &image, 1, call, error) }
 }
 
-/// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner.
-/// Since 0.1.
+/// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner. On
+/// failure no pixel of any is written. Otherwise as lb_session_render: may take long, reports and can be
+/// cancelled. Any thread. Since 0.1.
 ///
 /// # Safety
 /// `t` and `images` are NULL or point to `count` elements; the rest as lb_session_render says. No two
@@ -286,25 +321,11 @@ pub unsafe extern "C" fn lb_session_render_many(
                 unsafe { (t.add(index).read_unaligned(), images.add(index).read_unaligned()) };
             times.push(t);
             // SAFETY: passed on.
-            let target = unsafe { target(image)? };
-            // Known before the work, and before the first of several images is written.
-            if let Some(placement) = &target.placement {
-                placement.fits(target.size)?;
-            } else if target.size != session.size() {
-                let ([w, h], [width, height]) = (target.size, session.size());
-                return Err(Error::invalid(format!(
-                    "an image of {w}x{h} pixels for a frame of {width}x{height}: wanted the same, or a placement"
-                )));
-            }
-            targets.push(target);
+            targets.push(unsafe { target(image)? });
         }
         log::debug!("lb_session_render({times:?})");
         // SAFETY: passed on.
         let call = unsafe { watched(call)? };
-        let frames = session.render_many(&times, &call)?;
-        for (frame, mut target) in frames.iter().zip(targets) {
-            frame.write(&mut target.image, target.placement.as_ref())?;
-        }
-        Ok(())
+        session.render_into(&times, &mut targets, &call)
     })
 }

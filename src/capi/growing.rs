@@ -57,6 +57,23 @@ pub(super) unsafe fn read<T: Growing>(pointer: *const T) -> Result<T> {
     Ok(value)
 }
 
+/// Writes a result over a caller's struct, as far as that goes: an older caller's is shorter.
+///
+/// # Safety
+/// `pointer` is not NULL and points to as many writable bytes as its first member says.
+pub(super) unsafe fn write<T: Growing>(pointer: *mut T, value: &T) {
+    // SAFETY: not NULL, so at least the size is readable. It need not be aligned.
+    let size = unsafe { pointer.cast::<usize>().read_unaligned() };
+    let (own, known) = (size_of::<usize>(), size.min(size_of::<T>()));
+    // SAFETY: the caller's struct has `size` writable bytes, and no more than both sizes are copied. Its
+    // size stays its own.
+    unsafe {
+        let source = std::ptr::from_ref(value).cast::<u8>();
+        let length = known.saturating_sub(own);
+        std::ptr::copy_nonoverlapping(source.add(own), pointer.cast::<u8>().add(own), length);
+    }
+}
+
 /// Fills a caller's struct with defaults, as far as it goes.
 ///
 /// # Safety

@@ -16,6 +16,7 @@ pub(super) enum Kind {
     Cancel = 0xC2,
     Model = 0xA3,
     Session = 0x94,
+    Lpips = 0x85,
 }
 
 /// Bits of a generation. A place whose generations are used up is not used again.

@@ -7,24 +7,36 @@
 
 mod call;
 mod device;
+mod doctor;
 mod frame;
 mod growing;
 mod handle;
+mod inpainting;
+mod keyframe;
 mod log;
 mod model;
 mod opaque;
 mod session;
+mod source;
 mod status;
+mod store;
+mod timing;
 mod version;
 
 pub use call::*;
 pub use device::*;
+pub use doctor::*;
 pub use frame::*;
+pub use inpainting::*;
+pub use keyframe::*;
 pub use log::*;
 pub use model::*;
 pub use opaque::*;
 pub use session::*;
+pub use source::*;
 pub use status::*;
+pub use store::*;
+pub use timing::*;
 pub use version::*;
 
 use crate::error::{Error, Result, guarded};

@@ -2,7 +2,7 @@
 
 use super::call::{lb_call, watched};
 use super::device::{LB_DEVICE_AUTO, choose, lb_device_kind};
-use super::growing::{Growing, fill, read};
+use super::growing::{Growing, fill, read, write};
 use super::handle::{Kind, Registry};
 use super::{entry, lb_error, lb_model, lb_status, put, text};
 use crate::diffusion::Model;
@@ -33,6 +33,10 @@ pub const LB_PREDICTION_EPSILON: lb_prediction = 1;
 /// The velocity.
 pub const LB_PREDICTION_V: lb_prediction = 2;
 
+/// In lb_model_options.flags, without a path: the embedded demo model that repaints under a mask, instead of
+/// the one that paints whole pictures.
+pub const LB_MODEL_DEMO_INPAINTING: u32 = 1;
+
 /// How a model is loaded. Since 0.1.
 #[allow(non_camel_case_types, reason = "its name in C")]
 #[repr(C)]
@@ -46,7 +50,7 @@ pub struct lb_model_options {
     pub ordinal: u32,
     /// An LB_PRECISION value.
     pub precision: lb_precision,
-    /// Must be 0.
+    /// 0, or LB_MODEL_DEMO_INPAINTING.
     pub flags: u32,
 }
 
@@ -83,11 +87,23 @@ pub struct lb_model_info {
     pub prediction: lb_prediction,
     /// 1 where the UNet takes a mask and a masked picture, else 0.
     pub inpainting: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1 where `name` is this very model, 0 where the model is of its kind.
+    pub exact: u32,
+    /// What the weights take in memory, in bytes.
+    pub memory_bytes: u64,
+    /// The published model that this is, or is of the kind of; "" where neither is known. UTF-8; valid
+    /// until the last reference to the model is released, as are the other texts.
+    pub name: *const c_char,
+    /// The licence of the weights: the text that lies beside them, else what it is called and where it
+    /// can be read, else that none is known.
+    pub licence: *const c_char,
+    /// 32 hexadecimal digits that tell these weights from others, the same for both layouts of files.
+    pub fingerprint: *const c_char,
+    /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+    pub samples: u64,
 }
 
-// SAFETY: repr(C), starts with its size; numbers may have any bits.
+// SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
 unsafe impl Growing for lb_model_info {
     const NAME: &'static str = "lb_model_info";
     const FIRST: usize = size_of::<usize>() + 24;
@@ -100,7 +116,12 @@ unsafe impl Growing for lb_model_info {
             size_multiple: 0,
             prediction: 0,
             inpainting: 0,
-            reserved: 0,
+            exact: 0,
+            memory_bytes: 0,
+            name: std::ptr::null(),
+            licence: std::ptr::null(),
+            fingerprint: std::ptr::null(),
+            samples: 0,
         }
     }
 }
@@ -124,6 +145,17 @@ pub unsafe extern "C" fn lb_model_options_init(options: *mut lb_model_options, s
     unsafe { fill(options, struct_size) };
 }
 
+#[cfg(feature = "demo-inpainting")]
+fn demo_inpainting(call: &crate::progress::Call<'_>) -> Result<Model> {
+    Model::demo_inpainting(call)
+}
+
+#[cfg(not(feature = "demo-inpainting"))]
+fn demo_inpainting(_: &crate::progress::Call<'_>) -> Result<Model> {
+    let what = "path is NULL, and this build embeds no demo model for inpainting";
+    Err(Error::new(ErrorKind::Unsupported, what))
+}
+
 #[cfg(feature = "demo")]
 fn demo(call: &crate::progress::Call<'_>) -> Result<Model> {
     Model::demo(call)
@@ -134,9 +166,10 @@ fn demo(_: &crate::progress::Call<'_>) -> Result<Model> {
     Err(Error::new(ErrorKind::Unsupported, "path is NULL, and this build embeds no demo model"))
 }
 
-/// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, or, for NULL, the
-/// embedded demo model. May take seconds; reports LB_STAGE_LOAD and can be cancelled. Any thread. The
-/// model has one reference, released by lb_model_release. Since 0.1.
+/// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, a single .safetensors or
+/// .ckpt file (of which tensors are read, and nothing is executed), or, for NULL, the embedded demo model.
+/// May take seconds to a minute; reports LB_STAGE_LOAD and can be cancelled. Any thread. The model has one
+/// reference, released by lb_model_release; its files may go once it is loaded. Since 0.1.
 ///
 /// # Safety
 /// `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
@@ -171,10 +204,14 @@ pub unsafe extern "C" fn lb_model_load(
                 )));
             }
         }
-        if options.flags != 0 {
+        let demo_inpainting = options.flags & LB_MODEL_DEMO_INPAINTING != 0;
+        if demo_inpainting && path.is_some() {
+            return Err(Error::invalid("LB_MODEL_DEMO_INPAINTING with a path: wanted NULL"));
+        }
+        if options.flags & !LB_MODEL_DEMO_INPAINTING != 0 {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                format!("flags {:#x}: wanted 0", options.flags),
+                format!("flags {:#x}: wanted 0 or LB_MODEL_DEMO_INPAINTING", options.flags),
             ));
         }
         // SAFETY: passed on.
@@ -184,6 +221,7 @@ pub unsafe extern "C" fn lb_model_load(
             put(model, "model", || {
                 let loaded = match path {
                     Some(path) => Model::load(path, &call)?,
+                    None if demo_inpainting => self::demo_inpainting(&call)?,
                     None => demo(&call)?,
                 };
                 Ok(MODELS.insert(loaded).cast())
@@ -206,7 +244,8 @@ pub extern "C" fn lb_model_release(model: *mut lb_model) {
     MODELS.release(model.cast());
 }
 
-/// Writes what `model` is. Any thread, at once. Since 0.1.
+/// Writes what `model` is. The texts in it live as long as the model, of which the caller holds a
+/// reference. Any thread, at once. Since 0.1.
 ///
 /// # Safety
 /// `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
@@ -221,7 +260,7 @@ pub unsafe extern "C" fn lb_model_get_info(
         let model = self::model(model)?;
         // SAFETY: passed on.
         let known = unsafe { read(info.cast_const())? };
-        let about = model.info();
+        let (about, [name, licence, fingerprint]) = (model.info(), model.texts());
         let result = lb_model_info {
             native_width: about.native_size[0] as u32,
             native_height: about.native_size[1] as u32,
@@ -231,11 +270,17 @@ pub unsafe extern "C" fn lb_model_get_info(
                 PredictionType::Velocity => LB_PREDICTION_V,
             },
             inpainting: u32::from(about.inpainting),
-            reserved: 0,
+            exact: u32::from(about.known.is_some_and(|known| known.exact)),
+            memory_bytes: model.memory_bytes(),
+            // The registry keeps the model, and with it its texts, until the last reference is released.
+            name: name.as_ptr(),
+            licence: licence.as_ptr(),
+            fingerprint: fingerprint.as_ptr(),
+            samples: model.engine().samples(),
             ..known
         };
-        // SAFETY: `read` has found the struct to have this version's size at least.
-        unsafe { info.write_unaligned(result) };
+        // SAFETY: `read` has found the struct not to be NULL, and its size to be one.
+        unsafe { write(info, &result) };
         Ok(())
     })
 }

@@ -24,3 +24,9 @@ pub struct lb_model {
 pub struct lb_session {
     _private: [u8; 0],
 }
+
+/// The weights of the LPIPS distance: shared, immutable.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub struct lb_lpips {
+    _private: [u8; 0],
+}

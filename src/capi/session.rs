@@ -1,14 +1,15 @@
 //! In: keyframes and options. Out: an `lb_session`.
 
 use super::call::{lb_call, watched};
-use super::growing::{Growing, fill, read};
+use super::growing::{Growing, fill, read, write};
 use super::handle::{Kind, Registry};
+use super::keyframe::{keyframe, lb_keyframe};
 use super::model::model;
-use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
-use crate::blend::{BlendOptions, Branching, Keyframe, Look, Preset, Session};
-use crate::diffusion::NoiseKind;
+use super::timing::{curve, lb_curve};
+use super::{entry, lb_error, lb_model, lb_session, lb_status, put};
+use crate::blend::{BlendOptions, Branching, Crossfeed, Keyframe, Look, Preset, Session};
+use crate::diffusion::{Model, NoiseKind, Sampler};
 use crate::error::{Error, ErrorKind, Result};
-use std::ffi::c_char;
 use std::sync::Arc;
 
 /// A preset: a number of steps, and how many frames the tree holds.
@@ -43,36 +44,20 @@ pub type lb_look = u32;
 pub const LB_LOOK_CURRENT: lb_look = 1;
 /// Those of the original's version of 2022.
 pub const LB_LOOK_COMPAT_2022: lb_look = 2022;
+/// Those of the original's version of February 2023.
+pub const LB_LOOK_COMPAT_2023: lb_look = 2023;
 
-/// One end of a transition. Since 0.1.
+/// How a run goes from step to step.
 #[allow(non_camel_case_types, reason = "its name in C")]
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct lb_keyframe {
-    /// sizeof(lb_keyframe)
-    pub struct_size: usize,
-    /// What the picture shows: UTF-8, copied. NULL is the empty prompt.
-    pub prompt: *const c_char,
-    /// What it must not show: UTF-8, copied. NULL is the empty prompt.
-    pub negative_prompt: *const c_char,
-    /// The seed of its noise.
-    pub seed: u64,
-}
+pub type lb_sampler = u32;
 
-// SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
-unsafe impl Growing for lb_keyframe {
-    const NAME: &'static str = "lb_keyframe";
-    const FIRST: usize = size_of::<usize>() + 2 * size_of::<*const c_char>() + 8;
+/// Deterministic DDIM: first order.
+pub const LB_SAMPLER_DDIM: lb_sampler = 1;
+/// DPM-Solver++(2M): second order from one evaluation a step.
+pub const LB_SAMPLER_DPM_SOLVER_2M: lb_sampler = 2;
 
-    fn defaults() -> Self {
-        lb_keyframe {
-            struct_size: size_of::<Self>(),
-            prompt: std::ptr::null(),
-            negative_prompt: std::ptr::null(),
-            seed: 0,
-        }
-    }
-}
+/// As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
+pub const LB_CROSSFEED_OF_LOOK: f64 = -1.0;
 
 /// How a transition is made; lb_blend_options_init fills in the defaults, which are those of the
 /// original's first example. Since 0.1.
@@ -115,12 +100,42 @@ pub struct lb_blend_options {
     pub branches: *const u32,
     /// How many injections and branches there are.
     pub levels: u64,
+    /// How far each keyframe but the first is drawn to the one before, until branches leave: 0 (not at
+    /// all) to 1, or LB_CROSSFEED_OF_LOOK.
+    pub branch1_crossfeed_power: f64,
+    /// Up to which share of the steps, 0 to 1.
+    pub branch1_crossfeed_range: f64,
+    /// What share of the power is left there, 0 to 1.
+    pub branch1_crossfeed_decay: f64,
+    /// How far branches are drawn to what lies between the two that they started from: 0 (not at all) to
+    /// 1, or LB_CROSSFEED_OF_LOOK.
+    pub parental_crossfeed_power: f64,
+    /// Up to which share of the steps, 0 to 1.
+    pub parental_crossfeed_range: f64,
+    /// What share of the power is left there, 0 to 1.
+    pub parental_crossfeed_decay: f64,
+    /// An LB_SAMPLER value.
+    pub sampler: lb_sampler,
+    /// Must be 0.
+    pub reserved: u32,
+    /// The guidance scale by t, through the whole transition, in place of guidance and its damper; copied.
+    /// NULL: by these.
+    pub guidance_over_t: *const lb_curve,
+    /// What of the guidance scale g is left along a run: x is 0 at its first step and 1 at its last, and the
+    /// scale there 1 + (g - 1) y; copied. NULL: all of it.
+    pub guidance_over_steps: *const lb_curve,
+    /// How far guided predictions are brought back to the deviation of unguided ones, 0 to 1.
+    pub guidance_rescale: f64,
+    /// Steps that are guided, from the first on; behind them a step costs half. 0: all.
+    pub guided_steps: u32,
+    /// Whether the last keyframe leads back to the first, 0 or 1; t then runs to their number.
+    pub looped: u32,
 }
 
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
 unsafe impl Growing for lb_blend_options {
     const NAME: &'static str = "lb_blend_options";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = std::mem::offset_of!(lb_blend_options, branch1_crossfeed_power);
 
     fn defaults() -> Self {
         let options = BlendOptions::default();
@@ -142,6 +157,19 @@ unsafe impl Growing for lb_blend_options {
             injections: std::ptr::null(),
             branches: std::ptr::null(),
             levels: 0,
+            branch1_crossfeed_power: LB_CROSSFEED_OF_LOOK,
+            branch1_crossfeed_range: 0.0,
+            branch1_crossfeed_decay: 0.0,
+            parental_crossfeed_power: LB_CROSSFEED_OF_LOOK,
+            parental_crossfeed_range: 0.0,
+            parental_crossfeed_decay: 0.0,
+            sampler: LB_SAMPLER_DDIM,
+            reserved: 0,
+            guidance_over_t: std::ptr::null(),
+            guidance_over_steps: std::ptr::null(),
+            guidance_rescale: options.guidance_rescale,
+            guided_steps: 0,
+            looped: 0,
         }
     }
 }
@@ -153,7 +181,8 @@ unsafe impl Growing for lb_blend_options {
 pub struct lb_session_info {
     /// sizeof(lb_session_info), set by the caller
     pub struct_size: usize,
-    /// Width of a frame in pixels, as the model makes it.
+    /// Width of a frame in pixels: as the model makes it, or, in a session with pictures, that of the source
+    /// or of the first image.
     pub width: u32,
     /// See width.
     pub height: u32,
@@ -169,12 +198,23 @@ pub struct lb_session_info {
     pub cached_bytes: u64,
     /// Evaluations of the UNet that a frame in the middle of the first segment would take now.
     pub evaluations: u64,
+    /// Evaluations that were made for this session so far, cancelled calls' included.
+    pub evaluations_done: u64,
+    /// Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
+    pub evaluations_to_prepare: u64,
+    /// What the session holds in all: cached_bytes, the conditioning of its prompts, and what its keyframes
+    /// brought along. The model's own memory is in lb_model_info.
+    pub memory_bytes: u64,
+    /// Segments: one less than keyframes, or as many in a loop.
+    pub segments: u32,
+    /// 1 where the last keyframe leads back to the first, else 0.
+    pub looped: u32,
 }
 
 // SAFETY: repr(C), starts with its size; numbers may have any bits.
 unsafe impl Growing for lb_session_info {
     const NAME: &'static str = "lb_session_info";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = size_of::<usize>() + 48;
 
     fn defaults() -> Self {
         lb_session_info {
@@ -187,11 +227,16 @@ unsafe impl Growing for lb_session_info {
             leaves: 0,
             cached_bytes: 0,
             evaluations: 0,
+            evaluations_done: 0,
+            evaluations_to_prepare: 0,
+            memory_bytes: 0,
+            segments: 0,
+            looped: 0,
         }
     }
 }
 
-static SESSIONS: Registry<Session> = Registry::new(Kind::Session);
+pub(super) static SESSIONS: Registry<Session> = Registry::new(Kind::Session);
 
 /// The session of a handle.
 pub(super) fn session(handle: *const lb_session) -> Result<Arc<Session>> {
@@ -200,14 +245,23 @@ pub(super) fn session(handle: *const lb_session) -> Result<Arc<Session>> {
     SESSIONS.get(handle.cast()).ok_or_else(|| Error::invalid(wrong))
 }
 
+/// A new handle of a session, with one reference.
+pub(super) fn insert(session: Session) -> *mut lb_session {
+    SESSIONS.insert(session).cast()
+}
+
 /// Most keyframes and levels that a call is believed to mean.
-const MOST: u64 = 1 << 16;
+pub(super) const MOST: u64 = 1 << 16;
 
 /// The elements of a caller's array.
 ///
 /// # Safety
 /// `pointer` is NULL, or points to `count` readable elements.
-unsafe fn elements<T: Copy>(pointer: *const T, count: u64, name: &str) -> Result<Vec<T>> {
+pub(super) unsafe fn elements<T: Copy>(
+    pointer: *const T,
+    count: u64,
+    name: &str,
+) -> Result<Vec<T>> {
     if count > MOST {
         return Err(Error::invalid(format!("{count} {name}: wanted up to {MOST}")));
     }
@@ -224,10 +278,15 @@ unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
     let wrong = |name: &str, value: u32, kind: &str| {
         Error::invalid(format!("{name} {value}: wanted an {kind} value"))
     };
-    if raw.flags != 0 {
-        let what = format!("flags {:#x}: wanted 0", raw.flags);
-        return Err(Error::new(ErrorKind::Unsupported, what));
+    for (name, value) in [("flags", raw.flags), ("reserved", raw.reserved)] {
+        if value != 0 {
+            let what = format!("{name} {value:#x}: wanted 0");
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
     }
+    let crossfeed = |power: f64, range: f64, decay: f64| {
+        (power != LB_CROSSFEED_OF_LOOK).then(|| Crossfeed::new(power, range, decay))
+    };
     let size = match (raw.width, raw.height) {
         (0, 0) => None,
         (width, height) => Some([width as usize, height as usize]),
@@ -260,18 +319,75 @@ unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
         mid_compression: raw.mid_compression,
         guidance: raw.guidance,
         guidance_mid_damper: raw.guidance_mid_damper,
+        // SAFETY: passed on.
+        guidance_over_t: unsafe { curve(raw.guidance_over_t)? },
+        // SAFETY: passed on.
+        guidance_over_steps: unsafe { curve(raw.guidance_over_steps)? },
+        guided_steps: (raw.guided_steps > 0).then_some(raw.guided_steps as usize),
+        guidance_rescale: raw.guidance_rescale,
+        looped: raw.looped != 0,
         noise: match raw.noise {
             LB_NOISE_CUDA => NoiseKind::Cuda,
             LB_NOISE_CPU => NoiseKind::Cpu,
             other => return Err(wrong("noise", other, "LB_NOISE")),
         },
+        sampler: match raw.sampler {
+            LB_SAMPLER_DDIM => Sampler::Ddim,
+            LB_SAMPLER_DPM_SOLVER_2M => Sampler::DpmSolver2M,
+            other => return Err(wrong("sampler", other, "LB_SAMPLER")),
+        },
+        branch1_crossfeed: crossfeed(
+            raw.branch1_crossfeed_power,
+            raw.branch1_crossfeed_range,
+            raw.branch1_crossfeed_decay,
+        ),
+        parental_crossfeed: crossfeed(
+            raw.parental_crossfeed_power,
+            raw.parental_crossfeed_range,
+            raw.parental_crossfeed_decay,
+        ),
         look: match raw.look {
             LB_LOOK_CURRENT => Look::Current,
             LB_LOOK_COMPAT_2022 => Look::Compat2022,
+            LB_LOOK_COMPAT_2023 => Look::Compat2023,
             other => return Err(wrong("look", other, "LB_LOOK")),
         },
         cache_bytes: usize::try_from(raw.cache_bytes).unwrap_or(usize::MAX),
     })
+}
+
+/// The keyframes and options of a session to be.
+///
+/// # Safety
+/// As the header says of lb_session_new.
+pub(super) unsafe fn wishes(
+    model: &Model,
+    keyframes: *const *const lb_keyframe,
+    count: usize,
+    options: *const lb_blend_options,
+) -> Result<(Vec<Keyframe>, BlendOptions)> {
+    // SAFETY: passed on.
+    let pointers = unsafe { elements(keyframes, count as u64, "keyframes")? };
+    let mut frames = Vec::with_capacity(pointers.len());
+    for pointer in pointers {
+        // SAFETY: passed on.
+        frames.push(unsafe { keyframe(pointer)? });
+    }
+    let raw = match options.is_null() {
+        true => lb_blend_options::defaults(),
+        // SAFETY: passed on.
+        false => unsafe { read(options)? },
+    };
+    // SAFETY: passed on.
+    let options = unsafe { self::options(&raw)? };
+    for keyframe in &frames {
+        for prompt in [&keyframe.prompt, &keyframe.negative_prompt] {
+            if let (_, Some(dropped)) = model.tokenize(prompt)? {
+                log::warn!("no room for the end of a prompt: '{dropped}' is dropped");
+            }
+        }
+    }
+    Ok((frames, options))
 }
 
 /// Fills `options` with defaults; `struct_size` is sizeof(lb_blend_options). Any thread, at once.
@@ -304,34 +420,8 @@ pub unsafe extern "C" fn lb_session_new(
     entry(error, || {
         let model = self::model(model)?;
         // SAFETY: passed on.
-        let pointers = unsafe { elements(keyframes, count as u64, "keyframes")? };
-        let mut frames = Vec::with_capacity(pointers.len());
-        for pointer in pointers {
-            // SAFETY: passed on.
-            let (raw, prompt, negative) = unsafe {
-                let raw = read(pointer)?;
-                let prompt = text(raw.prompt, "lb_keyframe.prompt")?;
-                (raw, prompt, text(raw.negative_prompt, "lb_keyframe.negative_prompt")?)
-            };
-            frames.push(
-                Keyframe::new(prompt.unwrap_or(""), raw.seed).negative(negative.unwrap_or("")),
-            );
-        }
-        let raw = match options.is_null() {
-            true => lb_blend_options::defaults(),
-            // SAFETY: passed on.
-            false => unsafe { read(options)? },
-        };
-        // SAFETY: passed on.
-        let options = unsafe { self::options(&raw)? };
+        let (frames, options) = unsafe { wishes(&model, keyframes, count, options)? };
         log::debug!("lb_session_new({frames:?}, {options:?})");
-        for keyframe in &frames {
-            for prompt in [&keyframe.prompt, &keyframe.negative_prompt] {
-                if let (_, Some(dropped)) = model.tokenize(prompt)? {
-                    log::warn!("no room for the end of a prompt: '{dropped}' is dropped");
-                }
-            }
-        }
         // SAFETY: passed on.
         unsafe {
             put(session, "session", || {
@@ -409,10 +499,15 @@ pub unsafe extern "C" fn lb_session_get_info(
             leaves: session.leaves().len() as u64,
             cached_bytes: session.cached_bytes() as u64,
             evaluations: session.evaluations(&[last_t.min(0.5)])? as u64,
+            evaluations_done: session.evaluated(),
+            evaluations_to_prepare: session.evaluations_to_prepare() as u64,
+            memory_bytes: session.memory_bytes(),
+            segments: session.segments() as u32,
+            looped: u32::from(session.looped()),
             ..known
         };
-        // SAFETY: `read` has found the struct to have this version's size at least.
-        unsafe { info.write_unaligned(result) };
+        // SAFETY: `read` has found the struct not to be NULL, and its size to be one.
+        unsafe { write(info, &result) };
         Ok(())
     })
 }

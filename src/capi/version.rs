@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-/// Rises with every release that breaks nothing.
+/// Rises with a release that breaks callers; while it is 0, LB_VERSION_MINOR does.
 pub const LB_VERSION_MAJOR: u32 = 0;
 /// Rises with every release that adds something.
 pub const LB_VERSION_MINOR: u32 = 1;

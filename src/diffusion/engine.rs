@@ -1,9 +1,13 @@
 //! In: token ids, latents and conditioning. Out: conditioning, latents and frames. [`Engine`] is where
 //! the choice of backend is erased: blending sees only this.
 
+use super::feed::Feed;
+use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
 use super::schedule::Schedule;
-use crate::error::Result;
+use super::state::Trail;
+use crate::backend::Numerics;
+use crate::error::{Error, Result};
 use crate::frame::Frame;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,12 +17,17 @@ use std::sync::Arc;
 pub struct Branch {
     /// Where it starts.
     pub latent: Latent,
+    /// What a multistep sampler remembers at the start: the clean latent that was predicted in the step
+    /// before. Without it, and with other samplers, the first step is of first order.
+    pub history: Option<Latent>,
+    /// Other branches that it is drawn to on its way.
+    pub feed: Option<Arc<Feed>>,
     /// The conditioning of the prompt.
     pub positive: Arc<Context>,
     /// The conditioning of the negative prompt.
     pub negative: Arc<Context>,
     /// The guidance scale g: the prediction is n + g (p - n) (Ho & Salimans 2021). At exactly 1 the
-    /// negative prompt is not evaluated.
+    /// negative prompt is not evaluated. See [`Batch::guidance`] for its course along the steps.
     pub guidance: f64,
     /// Further input channels of an inpainting model: mask and masked picture.
     pub extra: Option<Arc<Latent>>,
@@ -31,14 +40,38 @@ pub struct Batch {
     pub branches: Vec<Branch>,
     /// The run they are on.
     pub schedule: Arc<Schedule>,
-    /// The part of the schedule to take.
+    /// The part of the schedule to take; not empty.
     pub steps: Range<usize>,
+    /// The first step after which a branch's state is handed back; the last is in any case.
+    pub keep: usize,
+    /// How guidance goes along the steps.
+    pub guidance: Arc<GuidanceSteps>,
+}
+
+impl Batch {
+    /// Fails for steps that are none, or beyond the schedule, for branches of which only some have
+    /// a history, and for a course of guidance that is none.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub fn check(&self) -> Result<()> {
+        let (steps, length) = (&self.steps, self.schedule.steps.len());
+        if steps.is_empty() || steps.end > length {
+            return Err(Error::invalid(format!("steps {steps:?} of a schedule of {length}")));
+        }
+        let with = self.branches.iter().filter(|branch| branch.history.is_some()).count();
+        if with != 0 && with != self.branches.len() {
+            return Err(Error::invalid("some branches of a batch lack their history"));
+        }
+        self.guidance.check()
+    }
 }
 
 /// A batch on its way. Each call of [`Denoising::advance`] is one evaluation of the UNet.
 pub trait Denoising: Send {
-    /// Runs one evaluation; `Some` with the latents, in the order of the branches, after the last.
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>>;
+    /// Runs one evaluation; after the last, `Some` with the states of each branch from
+    /// [`Batch::keep`] on, in the order of the branches.
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>>;
 }
 
 /// Loaded networks on a device. A sample's result never depends on the rest of its batch.
@@ -54,6 +87,22 @@ pub trait Engine: Send + Sync {
     fn memory(&self, size: [usize; 2]) -> u64 {
         let _ = size;
         0
+    }
+
+    /// The memory in bytes that the weights take; 0 where an engine doesn't say.
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
+    /// 0 from an engine that doesn't count.
+    fn samples(&self) -> u64 {
+        0
+    }
+
+    /// What decides the last bits of its results.
+    fn numerics(&self) -> Numerics {
+        Numerics::unknown()
     }
 
     /// Prepares a batch to be denoised.

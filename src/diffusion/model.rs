@@ -6,14 +6,16 @@ use super::executor::{Executor, Priority, Turn, Urgency};
 use super::latent::{Context, Latent};
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
+use super::state::Trail;
 use crate::backend::Reference;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{
-    DiffusionConfig, Embedded, Fingerprint, Known, LoadMeter, LoadOptions, PredictionType,
-    PromptRules, Source, TextConfig, Tokenizer, UnetConfig, VaeConfig,
+    self as files, DiffusionConfig, Embedded, Fingerprint, Known, LoadMeter, LoadOptions,
+    PredictionType, PromptRules, Source, TextConfig, Tokenizer, UnetConfig, VaeConfig,
 };
 use crate::progress::{Call, Cancel, Stage};
+use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,6 +53,31 @@ struct Inner {
     executor: Arc<Executor>,
     tokenizer: Option<Tokenizer>,
     info: ModelInfo,
+    texts: Texts,
+}
+
+/// What a model is called, and so on. NUL-ended, so that the C surface can lend them.
+struct Texts {
+    name: CString,
+    licence: CString,
+    fingerprint: CString,
+}
+
+impl Texts {
+    fn new(info: &ModelInfo, licence: &str) -> Self {
+        let text = |text: &str| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+        let fingerprint = info.fingerprint.map(|f| f.to_string()).unwrap_or_default();
+        Texts {
+            name: text(info.known.map_or("", |known| known.name)),
+            licence: text(licence),
+            fingerprint: text(&fingerprint),
+        }
+    }
+}
+
+/// A text that was made of a `str`.
+fn plain(text: &CStr) -> &str {
+    text.to_str().unwrap_or_default()
 }
 
 /// What an engine gave back, which may be a caller's own: as many as were asked for.
@@ -170,17 +197,46 @@ impl Model {
             fingerprint: Some(meter.fingerprint()),
             known,
         };
-        Model::new(Arc::new(engine), Some(tokenizer), info)
+        let licence = files::licence(source, info.known.as_ref());
+        Model::new(Arc::new(engine), Some(tokenizer), info, &licence)
     }
 
     /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then
     /// given to [`Engine::encode_prompts`] as their UTF-8 bytes.
     pub fn from_engine(engine: Arc<dyn Engine>, info: ModelInfo) -> Result<Self> {
-        Model::new(engine, None, info)
+        Model::new(engine, None, info, "")
     }
 
-    fn new(engine: Arc<dyn Engine>, tokenizer: Option<Tokenizer>, info: ModelInfo) -> Result<Self> {
-        Ok(Model(Arc::new(Inner { engine, executor: Executor::cpu()?, tokenizer, info })))
+    fn new(
+        engine: Arc<dyn Engine>,
+        tokenizer: Option<Tokenizer>,
+        info: ModelInfo,
+        licence: &str,
+    ) -> Result<Self> {
+        let texts = Texts::new(&info, licence);
+        Ok(Model(Arc::new(Inner { engine, executor: Executor::cpu()?, tokenizer, info, texts })))
+    }
+
+    /// What the model is called, or the published one that it is of the kind of (`ModelInfo::known` says
+    /// which); empty where neither is known.
+    pub fn name(&self) -> &str {
+        plain(&self.0.texts.name)
+    }
+
+    /// The licence of its weights: the text that lies beside them, else its name and where to find it,
+    /// else that none is known. Empty for an engine of the caller's own.
+    pub fn licence(&self) -> &str {
+        plain(&self.0.texts.licence)
+    }
+
+    /// The memory that the weights take, in bytes; 0 for an engine that doesn't say.
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.engine.weight_bytes()
+    }
+
+    /// Name, licence and fingerprint, for as long as a reference to the model is held.
+    pub(crate) fn texts(&self) -> [&CStr; 3] {
+        [&self.0.texts.name, &self.0.texts.licence, &self.0.texts.fingerprint]
     }
 
     /// What this model is.
@@ -246,14 +302,14 @@ impl Model {
         self.0.executor.run(priority, call.token(), work, watch)
     }
 
-    /// The latents at the end of a batch; `watch` is told the evaluations that are done and in all.
+    /// The states along a batch; `watch` is told the evaluations that are done and in all.
     pub(crate) fn denoise(
         &self,
         priority: Priority,
         batch: Batch,
         cancel: Option<Cancel>,
         mut watch: impl FnMut(usize, usize) -> Result<()>,
-    ) -> Result<Vec<Latent>> {
+    ) -> Result<Vec<Trail>> {
         let branches = batch.branches.len();
         let evaluations = self.0.engine.evaluations(branches, batch.steps.len());
         let engine = Arc::clone(&self.0.engine);
@@ -268,7 +324,7 @@ impl Model {
             };
             match running.advance()? {
                 None => Ok(Turn::More),
-                Some(latents) => Ok(Turn::Done(sized(latents, branches, "latents")?)),
+                Some(trails) => Ok(Turn::Done(sized(trails, branches, "latents")?)),
             }
         };
         self.0.executor.run(priority, cancel, work, |done| watch(done, evaluations))

@@ -1,14 +1,18 @@
 //! In: packed networks on one backend. Out: an [`Engine`]. Guidance and the sampler's step happen here.
 
 use super::engine::{Batch, Branch, Denoising, Engine, Posterior};
+use super::feed::Feed;
+use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
-use super::sampler::ddim;
-use crate::backend::{Backend, HostTensor};
+use super::sampler::{StepWeights, data_prediction};
+use super::state::{State, Trail};
+use crate::backend::{Backend, HostTensor, Numerics};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
 use crate::net::{Evaluation, KeysValues, Layers, TextEncoder, Unet, Vae};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Branches evaluated in one call of the UNet. Cancelling waits for one such call at most.
 const BRANCHES: usize = 4;
@@ -25,6 +29,9 @@ pub(crate) struct Pipeline<B: Backend> {
     /// Channels of the VAE's two outermost levels, and of the UNet's outermost.
     vae_channels: [usize; 2],
     unet_channels: usize,
+    weight_bytes: u64,
+    /// Samples that the UNet has evaluated.
+    samples: AtomicU64,
 }
 
 impl<B: Backend> Pipeline<B> {
@@ -63,6 +70,8 @@ impl<B: Backend> Pipeline<B> {
             factor,
             vae_channels,
             unet_channels,
+            weight_bytes: meter.numbers() * B::WEIGHT_BYTES as u64,
+            samples: AtomicU64::new(0),
         })
     }
 
@@ -115,6 +124,20 @@ impl<B: Backend> Pipeline<B> {
         self.backend.upload(&HostTensor::new([latents.len(), height, width, channels], values)?)
     }
 
+    /// What the guided prediction of each sample is multiplied with ([`GuidanceSteps::correction`]).
+    fn corrections(
+        &self,
+        course: &GuidanceSteps,
+        predictions: [&B::Tensor; 2],
+        scales: &[f64],
+    ) -> Result<Vec<f64>> {
+        let [positive, negative] = predictions.map(|x| self.backend.download(x));
+        let (positive, negative) = (positive?, negative?);
+        let length = (positive.data().len() / scales.len().max(1)).max(1);
+        let pairs = positive.data().chunks(length).zip(negative.data().chunks(length));
+        Ok(pairs.zip(scales).map(|((p, n), &g)| course.correction(p, n, g)).collect())
+    }
+
     /// The latents that an activation (n, h, w, channels) holds.
     fn download(&self, x: &B::Tensor) -> Result<Vec<Latent>> {
         let host = self.backend.download(x)?;
@@ -153,6 +176,18 @@ impl<B: Backend> Engine for Pipeline<B> {
         // The UNet's: a GEGLU over the outermost level, for all samples of a group, and the skips.
         let denoise = latent_pixels * 32 * self.unet_channels as u64 * float * 2 * BRANCHES as u64;
         decode.max(denoise)
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.backend.numerics()
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
@@ -200,8 +235,22 @@ impl<B: Backend> Engine for Pipeline<B> {
 /// Some branches of a batch, evaluated together.
 struct Group<B: Backend> {
     latents: B::Tensor,
+    /// What a multistep sampler remembers of each branch.
+    history: Option<B::Tensor>,
+    /// What draws each branch.
+    feeds: Vec<Option<Arc<Feed>>>,
+    /// The states after each step that is kept.
+    kept: Vec<Vec<State>>,
     extra: Option<B::Tensor>,
     guidance: Vec<f64>,
+    guided: Layout,
+    /// For steps at which guidance is off.
+    plain: Layout,
+    keys_values: KeysValues<B>,
+}
+
+/// The samples of one evaluation.
+struct Layout {
     /// The latent of each sample, guided branches twice.
     rows: Vec<usize>,
     /// The prompt of each sample.
@@ -209,7 +258,6 @@ struct Group<B: Backend> {
     /// Which sample is a branch's prediction under its prompt, and under its negative prompt.
     positive: Vec<usize>,
     negative: Vec<usize>,
-    keys_values: KeysValues<B>,
 }
 
 /// A batch on its way through its steps.
@@ -222,19 +270,29 @@ struct Run<B: Backend> {
 
 impl<B: Backend> Run<B> {
     fn new(pipeline: Arc<Pipeline<B>>, mut batch: Batch) -> Result<Self> {
-        if batch.steps.end > batch.schedule.steps.len() || batch.steps.start > batch.steps.end {
-            return Err(Error::invalid(format!(
-                "steps {:?} of a schedule of {}",
-                batch.steps,
-                batch.schedule.steps.len()
-            )));
-        }
+        batch.check()?;
+        batch.keep = batch.keep.clamp(batch.steps.start, batch.steps.end - 1);
         let branches = std::mem::take(&mut batch.branches);
         let mut groups = Vec::with_capacity(branches.len().div_ceil(BRANCHES));
         for part in branches.chunks(BRANCHES) {
             groups.push(Group::new(&pipeline, part)?);
         }
         Ok(Run { pipeline, batch, groups, done: 0 })
+    }
+
+    /// The kept states of each branch.
+    fn trails(&mut self) -> Result<Vec<Trail>> {
+        let mut trails = Vec::new();
+        for group in &mut self.groups {
+            let mut branches: Vec<Vec<State>> = vec![Vec::new(); group.guidance.len()];
+            for states in group.kept.drain(..) {
+                branches.iter_mut().zip(states).for_each(|(branch, state)| branch.push(state));
+            }
+            for states in branches {
+                trails.push(Trail::new(self.batch.keep, states)?);
+            }
+        }
+        Ok(trails)
     }
 }
 
@@ -258,6 +316,13 @@ impl<B: Backend> Group<B> {
             let guided = branch.guidance != 1.0;
             negative.push(if guided { add(&branch.negative) } else { positive[row] });
         }
+        let all: Vec<usize> = (0..branches.len()).collect();
+        let plain = Layout {
+            prompts: positive.iter().map(|&sample: &usize| prompts[sample]).collect(),
+            rows: all.clone(),
+            positive: all.clone(),
+            negative: all,
+        };
         let (tokens, width) = contexts.first().map_or((0, 0), |c| (c.tokens(), c.width()));
         let mut values = Vec::with_capacity(contexts.len() * tokens * width);
         contexts.iter().for_each(|context| values.extend_from_slice(context.data()));
@@ -267,58 +332,137 @@ impl<B: Backend> Group<B> {
         if !extra.is_empty() && extra.len() != branches.len() {
             return Err(Error::invalid("some branches of a batch lack their mask"));
         }
+        let histories: Vec<&Latent> = branches.iter().filter_map(|b| b.history.as_ref()).collect();
         Ok(Group {
             latents: pipeline.upload(&latents, 1.0)?,
+            history: match histories.is_empty() {
+                true => None,
+                false => Some(pipeline.upload(&histories, 1.0)?),
+            },
+            feeds: branches.iter().map(|branch| branch.feed.clone()).collect(),
+            kept: Vec::new(),
             extra: if extra.is_empty() { None } else { Some(pipeline.upload(&extra, 1.0)?) },
             guidance: branches.iter().map(|branch| branch.guidance).collect(),
-            rows,
-            prompts,
-            positive,
-            negative,
+            guided: Layout { rows, prompts, positive, negative },
+            plain,
             keys_values: pipeline.unet.keys_values(&pipeline.backend, &values)?,
         })
+    }
+
+    /// The states of the branches as they are now.
+    fn states(&self, pipeline: &Pipeline<B>) -> Result<Vec<State>> {
+        let latents = pipeline.download(&self.latents)?;
+        let histories = match &self.history {
+            Some(history) => pipeline.download(history)?.into_iter().map(Some).collect(),
+            None => vec![None; latents.len()],
+        };
+        let states = latents.into_iter().zip(histories);
+        Ok(states.map(|(latent, history)| State { latent, history }).collect())
+    }
+
+    /// Draws the branches to others before `step`. On the host: latents are small beside what the UNet
+    /// makes of them, and every backend then mixes alike.
+    fn draw(&mut self, pipeline: &Pipeline<B>, step: usize) -> Result<()> {
+        if !self.feeds.iter().flatten().any(|feed| feed.acts_at(step)) {
+            return Ok(());
+        }
+        let mut states = self.states(pipeline)?;
+        for (state, feed) in states.iter_mut().zip(&self.feeds) {
+            if let Some(feed) = feed {
+                *state = feed.draw(step, state.clone())?;
+            }
+        }
+        let latents: Vec<&Latent> = states.iter().map(|state| &state.latent).collect();
+        self.latents = pipeline.upload(&latents, 1.0)?;
+        let histories: Vec<&Latent> =
+            states.iter().filter_map(|state| state.history.as_ref()).collect();
+        if self.history.is_some() {
+            if histories.len() != states.len() {
+                return Err(Error::internal("a branch lost its history"));
+            }
+            self.history = Some(pipeline.upload(&histories, 1.0)?);
+        }
+        Ok(())
     }
 }
 
 impl<B: Backend> Denoising for Run<B> {
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
         let Pipeline { backend, unet, .. } = &*self.pipeline;
         let evaluations = self.groups.len() * self.batch.steps.len();
         if self.done < evaluations {
-            let step = self.batch.steps.start + self.done / self.groups.len();
-            let index = self.done % self.groups.len();
-            let step = &self.batch.schedule.steps[step];
-            let group = &mut self.groups[index];
+            let number = self.batch.steps.start + self.done / self.groups.len();
+            let count = self.groups.len();
+            let schedule = &self.batch.schedule;
+            let step = &schedule.steps[number];
+            let group = &mut self.groups[self.done % count];
+            group.draw(&self.pipeline, number)?;
+            let course = &self.batch.guidance;
+            let off = course.factor(number) == 0.0;
+            let layout = if off { &group.plain } else { &group.guided };
             let time = unet.time(backend, step.timestep as f64)?;
             let evaluation = Evaluation {
                 latents: &group.latents,
                 extra: group.extra.as_ref(),
-                rows: &group.rows,
-                prompts: &group.prompts,
+                rows: &layout.rows,
+                prompts: &layout.prompts,
                 time: &time,
                 keys_values: &group.keys_values,
             };
             let prediction = unet.forward(backend, &evaluation)?;
-            let positive = backend.gather(&prediction, &group.positive)?;
-            let negative = backend.gather(&prediction, &group.negative)?;
-            let weights = ddim(step, self.batch.schedule.prediction_type);
-            let each = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
-                group.guidance.iter().map(|&g| weight(g) as f32).collect()
+            self.pipeline.samples.fetch_add(layout.rows.len() as u64, Ordering::Relaxed);
+            let positive = backend.gather(&prediction, &layout.positive)?;
+            let negative = backend.gather(&prediction, &layout.negative)?;
+            let scales: Vec<f64> =
+                group.guidance.iter().map(|&g| course.scale(g, number)).collect();
+            let corrections = match course.rescale > 0.0 && !off {
+                true => self.pipeline.corrections(course, [&positive, &negative], &scales)?,
+                false => vec![1.0; scales.len()],
             };
-            group.latents = backend.combine(&[
-                (&group.latents, &each(&|_| weights.latent)),
-                (&positive, &each(&|g| weights.prediction * g)),
-                (&negative, &each(&|g| weights.prediction * (1.0 - g))),
-            ])?;
+            let each = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
+                scales.iter().map(|&g| weight(g) as f32).collect()
+            };
+            // Of a prediction: times what rescaling leaves of it.
+            let part = |weight: &dyn Fn(f64) -> f64| -> Vec<f32> {
+                let scales = scales.iter().zip(&corrections);
+                scales.map(|(&g, correction)| (weight(g) * correction) as f32).collect()
+            };
+            // Latent and guided prediction, weighed, and what else there is to add.
+            let sum = |weights: &StepWeights| {
+                let (latent, told, not) = (
+                    each(&|_| weights.latent),
+                    part(&|g| weights.prediction * g),
+                    part(&|g| weights.prediction * (1.0 - g)),
+                );
+                let history = each(&|_| weights.history);
+                let mut terms = vec![
+                    (&group.latents, latent.as_slice()),
+                    (&positive, told.as_slice()),
+                    (&negative, not.as_slice()),
+                ];
+                if weights.history != 0.0
+                    && let Some(before) = &group.history
+                {
+                    terms.push((before, history.as_slice()));
+                }
+                backend.combine(&terms)
+            };
+            let next = sum(&schedule.weights(number, group.history.is_some()))?;
+            let history = match schedule.sampler.multistep() {
+                true => Some(sum(&data_prediction(step, schedule.prediction_type))?),
+                false => None,
+            };
+            group.latents = next;
+            group.history = history;
+            if number >= self.batch.keep {
+                let states = group.states(&self.pipeline)?;
+                group.kept.push(states);
+            }
             self.done += 1;
         }
         if self.done < evaluations {
             return Ok(None);
         }
-        let mut latents = Vec::new();
-        for group in &self.groups {
-            latents.extend(self.pipeline.download(&group.latents)?);
-        }
-        Ok(Some(latents))
+        self.trails().map(Some)
     }
 }

@@ -39,6 +39,7 @@ impl Frame {
     /// written then.
     pub fn write(&self, image: &mut ImageMut<'_>, placement: Option<&Placement>) -> Result<()> {
         let (frame, layout) = ([self.width, self.height], *image.layout());
+        layout.format.shows_colour()?;
         let size = [layout.width, layout.height];
         let laid = match placement {
             Some(placement) => Some(placement.lay(frame, size)?),
@@ -74,8 +75,18 @@ impl Frame {
     }
 
     /// Row `y`, counted from the top.
-    fn row(&self, y: usize) -> &[f32] {
+    pub(super) fn row(&self, y: usize) -> &[f32] {
         &self.rgb[y * self.width * 3..][..self.width * 3]
+    }
+}
+
+impl Format {
+    /// Fails for the formats of masks.
+    pub(super) fn shows_colour(self) -> Result<()> {
+        match self.channels() {
+            1 => Err(Error::invalid(format!("a picture in {self:?}: wanted RGB or RGBA"))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -83,18 +94,18 @@ impl Frame {
 fn pack(format: Format, colours: &[[f32; 3]], bytes: &mut Vec<u8>) {
     let alpha = format.channels() == 4;
     match format {
-        Format::RgbU8 | Format::RgbaU8 => {
+        Format::RgbU8 | Format::RgbaU8 | Format::AU8 => {
             store(colours, alpha, bytes, |v| [quantize(v, 255.0) as u8]);
         }
-        Format::RgbU16 | Format::RgbaU16 => {
+        Format::RgbU16 | Format::RgbaU16 | Format::AU16 => {
             store(colours, alpha, bytes, |v| (quantize(v, 65535.0) as u16).to_ne_bytes());
         }
-        Format::RgbF16 | Format::RgbaF16 => {
+        Format::RgbF16 | Format::RgbaF16 | Format::AF16 => {
             let most = f16::MAX.to_f32();
             let code = |v| f16::from_f32(finite(v).clamp(-most, most)).to_ne_bytes();
             store(colours, alpha, bytes, code);
         }
-        Format::RgbF32 | Format::RgbaF32 => {
+        Format::RgbF32 | Format::RgbaF32 | Format::AF32 => {
             store(colours, alpha, bytes, |v| finite(v).to_ne_bytes());
         }
     }
@@ -117,7 +128,7 @@ fn store<const B: usize>(
 
 /// A frame on its way into an image: rows of the frame are resampled along x when they are first needed
 /// and kept as long as a row of the image is made of them. Sums are in f32, in the order of the taps.
-struct Resampler<'a> {
+pub(super) struct Resampler<'a> {
     frame: &'a Frame,
     laid: &'a Laid,
     /// One row of the frame.
@@ -132,7 +143,7 @@ struct Resampler<'a> {
 }
 
 impl<'a> Resampler<'a> {
-    fn new(frame: &'a Frame, laid: &'a Laid) -> Result<Self> {
+    pub(super) fn new(frame: &'a Frame, laid: &'a Laid) -> Result<Self> {
         let slots = laid.rows.taps.longest();
         let width = laid.columns.taps.count() * 3;
         Ok(Resampler {
@@ -148,7 +159,7 @@ impl<'a> Resampler<'a> {
 
     /// Row `y` of the image, from the first pixel that lies within the bounds to the last; rows are asked
     /// for from top to bottom. Empty where none does.
-    fn row(&mut self, y: usize) -> &[f32] {
+    pub(super) fn row(&mut self, y: usize) -> &[f32] {
         let rows = &self.laid.rows;
         if !rows.inside.contains(&y) {
             return &[];

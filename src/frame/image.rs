@@ -41,10 +41,18 @@ pub enum Format {
     RgbF32 = 0x0314,
     /// Red, green, blue, alpha, IEEE 754 binary32 each.
     RgbaF32 = 0x0414,
+    /// One channel of 8 bits: masks only.
+    AU8 = 0x0101,
+    /// One channel of 16 bits: masks only.
+    AU16 = 0x0102,
+    /// One channel of IEEE 754 binary16: masks only.
+    AF16 = 0x0112,
+    /// One channel of IEEE 754 binary32: masks only.
+    AF32 = 0x0114,
 }
 
 impl Format {
-    /// Every format.
+    /// Every format of pictures.
     pub const ALL: [Format; 8] = [
         Format::RgbU8,
         Format::RgbaU8,
@@ -56,12 +64,21 @@ impl Format {
         Format::RgbaF32,
     ];
 
-    /// 3, or 4 with alpha.
+    /// The format of a number of the C API, those of masks among them.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a number that is none.
+    pub fn of_mask(number: u32) -> Result<Self> {
+        let mask = Format::MASKS.into_iter().find(|&f| f as u32 == number);
+        mask.map_or_else(|| Format::try_from(number), Ok)
+    }
+
+    /// 3, or 4 with alpha; 1 of masks.
     pub fn channels(self) -> usize {
         (self as usize) >> 8
     }
 
-    /// Bytes of one pixel: 3 to 16.
+    /// Bytes of one pixel: 1 to 16.
     pub fn bytes_per_pixel(self) -> usize {
         self.channels() * (self as usize & 0xf)
     }
@@ -303,40 +320,37 @@ impl<'a> ImageRef<'a> {
     /// All pixels, in `channels` (3 or 4) values each.
     fn read(&self, channels: usize) -> Result<Vec<f32>> {
         let Layout { width, height, format, transfer, .. } = self.layout;
-        let mut bytes = reserve(self.layout.row_length())?;
-        let mut row = reserve(width * format.channels())?;
         let mut pixels = reserve(width.saturating_mul(height).saturating_mul(channels))?;
-        for y in 0..height {
-            bytes.clear();
-            self.copy_row(y, &mut bytes);
-            row.clear();
-            match format {
-                Format::RgbU8 | Format::RgbaU8 => {
-                    row.extend(bytes.iter().map(|&v| f32::from(v) / 255.0));
-                }
-                Format::RgbU16 | Format::RgbaU16 => {
-                    row.extend(values(&bytes).map(|v| f32::from(u16::from_ne_bytes(v)) / 65535.0));
-                }
-                Format::RgbF16 | Format::RgbaF16 => {
-                    row.extend(values(&bytes).map(|v| finite(f16::from_ne_bytes(v).to_f32())));
-                }
-                Format::RgbF32 | Format::RgbaF32 => {
-                    row.extend(values(&bytes).map(|v| finite(f32::from_ne_bytes(v))));
-                }
-            }
+        self.each_row(&mut |row| {
             for pixel in row.chunks_exact(format.channels()) {
-                let colour = transfer.decode([pixel[0], pixel[1], pixel[2]]);
+                let last = format.channels().min(3) - 1;
+                let colour = transfer.decode([pixel[0], pixel[last.min(1)], pixel[last]]);
                 pixels.extend(colour.map(finite));
                 if channels == 4 {
                     pixels.push(pixel.get(3).copied().unwrap_or(1.0));
                 }
             }
-        }
+        })?;
         Ok(pixels)
     }
 
+    /// Hands the numbers of each row to `take`, from top to bottom: codes of 0..=1 as fractions, floats as
+    /// they stand, NaN as 0.
+    pub(super) fn each_row(&self, take: &mut dyn FnMut(&[f32])) -> Result<()> {
+        let mut bytes = reserve(self.layout.row_length())?;
+        let mut row = reserve(self.layout.width * self.layout.format.channels())?;
+        for y in 0..self.layout.height {
+            bytes.clear();
+            self.copy_row(y, &mut bytes);
+            row.clear();
+            unpack(self.layout.format, &bytes, &mut row);
+            take(&row);
+        }
+        Ok(())
+    }
+
     /// Appends the bytes of row `y`, counted from the top.
-    fn copy_row(&self, y: usize, to: &mut Vec<u8>) {
+    pub(super) fn copy_row(&self, y: usize, to: &mut Vec<u8>) {
         assert!(y < self.layout.height);
         // SAFETY: the row is one of the image's, whose bytes lie in the caller's memory (checked in `new`,
         // promised to `from_raw`) and aren't written meanwhile.
@@ -347,6 +361,24 @@ impl<'a> ImageRef<'a> {
             )
         };
         to.extend_from_slice(row);
+    }
+}
+
+/// Appends the numbers that `bytes` hold: codes of 0..=1 as fractions, floats as they stand, NaN as 0.
+pub(super) fn unpack(format: Format, bytes: &[u8], row: &mut Vec<f32>) {
+    match format {
+        Format::RgbU8 | Format::RgbaU8 | Format::AU8 => {
+            row.extend(bytes.iter().map(|&v| f32::from(v) / 255.0));
+        }
+        Format::RgbU16 | Format::RgbaU16 | Format::AU16 => {
+            row.extend(values(bytes).map(|v| f32::from(u16::from_ne_bytes(v)) / 65535.0));
+        }
+        Format::RgbF16 | Format::RgbaF16 | Format::AF16 => {
+            row.extend(values(bytes).map(|v| finite(f16::from_ne_bytes(v).to_f32())));
+        }
+        Format::RgbF32 | Format::RgbaF32 | Format::AF32 => {
+            row.extend(values(bytes).map(|v| finite(f32::from_ne_bytes(v))));
+        }
     }
 }
 

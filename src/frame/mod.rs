@@ -1,18 +1,31 @@
 //! In: the decoder's output. Out: [`Frame`], the picture at one t, and its pixels: as bytes, or in a caller's
 //! image of any format, row order, colour space and place ([`Frame::write`]).
 //!
+//! The other way, a caller's own picture ([`Source`]) and mask ([`Mask`]) become what a model works on, and are
+//! laid under or over its frames, their own bytes where nothing was repainted.
+//!
 //! Knows nothing of models or latents.
 
 mod colour;
+mod composite;
 mod convert;
 mod filter;
+mod highlight;
 mod image;
+mod mask;
+mod membrane;
 mod placement;
+mod source;
 
 pub use colour::Transfer;
+pub(crate) use composite::{Composite, End, Plate, writable};
 pub use filter::Filter;
+pub use highlight::Highlights;
 pub use image::{Format, ImageMut, ImageRef, Layout};
+pub use mask::{Mask, MaskChannel};
+pub(crate) use membrane::led_over;
 pub use placement::{Fit, Placement, working_size};
+pub use source::Source;
 
 use crate::error::{Error, Result};
 

@@ -139,10 +139,23 @@ impl Placement {
 
     /// Lays a frame of `frame` = (width, height) into an image of `image` = (width, height).
     pub(super) fn lay(&self, frame: [usize; 2], image: [usize; 2]) -> Result<Laid> {
+        let [width, height] = frame;
+        self.lay_part(frame, [0, 0, width, height], frame, image)
+    }
+
+    /// Lays a picture of `picture` = (width, height) into an image of `image` = (width, height), of which
+    /// a frame of `frame` = (width, height) shows `part`: x1, y1, x2, y2 in the picture's pixels.
+    pub(super) fn lay_part(
+        &self,
+        picture: [usize; 2],
+        part: [usize; 4],
+        frame: [usize; 2],
+        image: [usize; 2],
+    ) -> Result<Laid> {
         self.fits(image)?;
-        // Pixels of the frame per pixel of the target, so that both directions scale alike as shown.
+        // Pixels of the picture per pixel of the target, so that both directions scale alike as shown.
         let [width, height] = self.extent();
-        let fills = [frame[0] as f64 / width, frame[1] as f64 / height];
+        let fills = [picture[0] as f64 / width, picture[1] as f64 / height];
         let [across, down] = [fills[0] / self.pixel_aspect, fills[1]];
         let steps = match self.fit {
             Fit::Crop => [across.min(down) * self.pixel_aspect, across.min(down)],
@@ -152,9 +165,32 @@ impl Placement {
         let axis = |i: usize| {
             let bounds = [i64::from(self.bounds[i]), i64::from(self.bounds[i + 2])];
             let window = [i64::from(self.window[i]), i64::from(self.window[i + 2])];
-            Axis::new(self.filter, frame[i], steps[i], bounds, window)
+            let scale = frame[i] as f64 / (part[i + 2] - part[i]) as f64;
+            let shown = Part { length: frame[i], first: part[i] as f64, scale };
+            Axis::new(self.filter, picture[i], steps[i], bounds, window, shown)
         };
         Ok(Laid { columns: axis(0), rows: axis(1) })
+    }
+}
+
+/// What a frame shows along one axis of a picture.
+struct Part {
+    /// Pixels of the frame.
+    length: usize,
+    /// Where it begins, in the picture's pixels.
+    first: f64,
+    /// Pixels of the frame per pixel of the picture.
+    scale: f64,
+}
+
+impl Placement {
+    /// Where the image's first pixel lies in a picture of `picture` = (width, height), x and y, if each
+    /// pixel of the image within the bounds is one of the picture.
+    pub(super) fn aligned(&self, picture: [usize; 2]) -> Option<[i64; 2]> {
+        let [x1, y1, x2, y2] = self.bounds.map(i64::from);
+        let same = [x2 - x1, y2 - y1] == picture.map(|side| side as i64);
+        (same && self.pixel_aspect == 1.0)
+            .then(|| [i64::from(self.window[0]) - x1, i64::from(self.window[1]) - y1])
     }
 }
 
@@ -175,8 +211,16 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// A frame of `length` pixels, centred in `bounds`, `step` of them per pixel, as seen in `window`.
-    fn new(filter: Filter, length: usize, step: f64, bounds: [i64; 2], window: [i64; 2]) -> Axis {
+    /// A picture of `length` pixels, centred in `bounds`, `step` of them per pixel, as seen in `window`,
+    /// and the taps of a frame that shows a part of it.
+    fn new(
+        filter: Filter,
+        length: usize,
+        step: f64,
+        bounds: [i64; 2],
+        window: [i64; 2],
+        part: Part,
+    ) -> Axis {
         let seen = [bounds[0].max(window[0]), bounds[1].min(window[1])];
         let inside = if seen[0] < seen[1] {
             // Within the window, whose length is an image's.
@@ -188,9 +232,10 @@ impl Axis {
         let half = length as f64 / step / 2.0;
         let places = (window[0]..).skip(inside.start).take(inside.len()).map(|pixel| {
             let centre = (pixel - bounds[0]) as f64 + 0.5 - middle;
-            (length as f64 / 2.0 + centre * step, coverage(filter, centre, half))
+            let place = length as f64 / 2.0 + centre * step;
+            ((place - part.first) * part.scale, coverage(filter, centre, half))
         });
-        Axis { taps: Taps::new(filter, length, step, places), inside }
+        Axis { taps: Taps::new(filter, part.length, step * part.scale, places), inside }
     }
 }
 
@@ -310,10 +355,12 @@ mod tests {
 
     #[test]
     fn an_axis_is_the_same_wherever_it_is_cut() {
-        let whole = Axis::new(Filter::Lanczos, 96, 0.37, [-40, 301], [-100, 400]);
+        let all = || Part { length: 96, first: 0.0, scale: 1.0 };
+        let whole = Axis::new(Filter::Lanczos, 96, 0.37, [-40, 301], [-100, 400], all());
         assert_eq!(whole.inside, 60..401);
         for start in (-100..390).step_by(7) {
-            let part = Axis::new(Filter::Lanczos, 96, 0.37, [-40, 301], [start, start + 10]);
+            let window = [start, start + 10];
+            let part = Axis::new(Filter::Lanczos, 96, 0.37, [-40, 301], window, all());
             for (index, pixel) in part.inside.clone().enumerate() {
                 let same = (start + 100) as usize + pixel - whole.inside.start;
                 assert_eq!(part.taps.at(index), whole.taps.at(same));

@@ -37,6 +37,8 @@ pub(crate) struct Single {
     path: PathBuf,
     texts: BTreeMap<&'static str, Vec<u8>>,
     entries: HashMap<String, Entry>,
+    /// What the header calls the licence.
+    pub(super) licence: Option<String>,
 }
 
 /// What is known beside the weights.
@@ -84,7 +86,15 @@ impl Single {
         if !tokenizer.iter().any(|name| notes.texts.contains_key(name)) {
             notes.texts.extend(vocabulary::files().map_err(|e| e.at(&label))?);
         }
-        Ok(Single { path: path.to_path_buf(), texts: notes.texts, entries: contents.entries })
+        let named = ["modelspec.license", "license"].iter();
+        let licence = named.filter_map(|name| contents.metadata.get(*name)).next().cloned();
+        let (texts, entries) = (notes.texts, contents.entries);
+        Ok(Single { path: path.to_path_buf(), texts, entries, licence })
+    }
+
+    /// The folder that the file lies in.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        self.path.parent().map(Path::to_path_buf)
     }
 
     /// What messages call the text `name`.

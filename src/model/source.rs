@@ -73,6 +73,14 @@ impl Source {
         }
     }
 
+    /// What the header of a single file calls its licence.
+    pub(super) fn stated_licence(&self) -> Option<&str> {
+        match self {
+            Source::Single(single) => single.licence.as_deref(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn exists(&self, name: &str) -> bool {
         match self {
             Source::Folder(folder) => folder.join(name).is_file(),
@@ -116,6 +124,10 @@ impl SourceFile {
     /// A file on disk.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let label = path.display().to_string();
+        // To open a pipe would wait for whoever writes into it, perhaps for ever.
+        if !std::fs::metadata(path).map_err(|e| Error::io(&label, &e))?.is_file() {
+            return Err(Error::bad_model(format!("{label}: not a regular file")));
+        }
         let file = File::open(path).map_err(|e| Error::io(&label, &e))?;
         let length = file.metadata().map_err(|e| Error::io(&label, &e))?.len();
         Ok(SourceFile { reader: Box::new(file), label, length })

@@ -24,6 +24,7 @@ pub(crate) struct LoadMeter<'a> {
     fingerprint: Fingerprinter,
     done: Cell<u64>,
     total: Cell<u64>,
+    numbers: Cell<u64>,
 }
 
 impl<'a> LoadMeter<'a> {
@@ -33,7 +34,13 @@ impl<'a> LoadMeter<'a> {
             fingerprint: Fingerprinter::default(),
             done: Cell::new(0),
             total: Cell::new(0),
+            numbers: Cell::new(0),
         }
+    }
+
+    /// How many numbers the networks have been given.
+    pub(crate) fn numbers(&self) -> u64 {
+        self.numbers.get()
     }
 
     /// The fingerprint of all that was read.
@@ -195,6 +202,7 @@ impl<'a> Weights<'a> {
         let data = decode(&bytes, entry.dtype)
             .ok_or_else(|| Error::internal(format!("tensor {own} cannot be decoded")))?;
         self.meter.advance(bytes.len() as u64)?;
+        self.meter.numbers.set(self.meter.numbers.get() + data.len() as u64);
         self.meter.fingerprint.add(&self.network, name, shape, &data);
         HostTensor::new(shape, data)
     }

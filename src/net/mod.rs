@@ -6,6 +6,7 @@
 
 mod attention;
 mod layers;
+mod lpips;
 mod resnet;
 mod text_encoder;
 mod unet;
@@ -15,6 +16,8 @@ mod vae;
 mod tests;
 
 pub(crate) use layers::Layers;
+pub use lpips::Lpips;
+pub(crate) use lpips::LpipsFeatures;
 pub(crate) use text_encoder::TextEncoder;
 pub(crate) use unet::{Evaluation, KeysValues, Unet};
 pub(crate) use vae::Vae;

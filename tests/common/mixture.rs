@@ -4,8 +4,8 @@
 
 use super::golden::Recorded;
 use latentblend::{
-    Batch, Context, Denoising, Engine, Error, ErrorKind, Frame, Latent, Model, ModelInfo,
-    Posterior, Result, Spacing, Step,
+    Batch, Branch, Context, Denoising, Engine, Error, ErrorKind, Frame, Latent, Model, ModelInfo,
+    Posterior, Result, Spacing, State, StepWeights, Trail, data_prediction,
 };
 use std::sync::Arc;
 
@@ -98,8 +98,11 @@ impl Engine for Mixture {
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
-        let done = batch.steps.start;
-        Ok(Box::new(Run { mixture: self, batch, done }))
+        batch.check()?;
+        let start = |b: &Branch| State { latent: b.latent.clone(), history: b.history.clone() };
+        let states = batch.branches.iter().map(start).collect();
+        let (done, kept) = (batch.steps.start, vec![Vec::new(); batch.branches.len()]);
+        Ok(Box::new(Run { mixture: self, batch, states, kept, done }))
     }
 
     fn encode(&self, frame: &Frame) -> Result<Posterior> {
@@ -119,27 +122,53 @@ impl Engine for Mixture {
 struct Run {
     mixture: Arc<Mixture>,
     batch: Batch,
+    states: Vec<State>,
+    kept: Vec<Vec<State>>,
     done: usize,
 }
 
 impl Denoising for Run {
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
-        let prediction_type = self.batch.schedule.prediction_type;
-        if let Some(step @ Step { alpha, .. }) = self.batch.schedule.steps.get(self.done) {
-            let weights = latentblend::ddim(step, prediction_type);
-            for branch in &mut self.batch.branches {
-                let wide = |data: &[f32]| data.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-                let x = wide(branch.latent.data());
-                let told = self.mixture.epsilon(&x, *alpha, &wide(branch.positive.data()));
-                let empty = self.mixture.epsilon(&x, *alpha, &wide(branch.negative.data()));
-                let guided = told.iter().zip(&empty).map(|(p, n)| n + branch.guidance * (p - n));
-                let next = x.iter().zip(guided);
-                let next = next.map(|(x, e)| (weights.latent * x + weights.prediction * e) as f32);
-                branch.latent = Latent::new(branch.latent.shape(), next.collect())?;
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
+        let schedule = &self.batch.schedule;
+        let step = &schedule.steps[self.done];
+        let clean = data_prediction(step, schedule.prediction_type);
+        let last = self.done + 1 == self.batch.steps.end;
+        for (index, branch) in self.batch.branches.iter().enumerate() {
+            let mut state = self.states[index].clone();
+            if let Some(feed) = &branch.feed {
+                state = feed.draw(self.done, state)?;
+            }
+            let weights = schedule.weights(self.done, state.history.is_some());
+            let wide = |data: &[f32]| data.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+            let x = wide(state.latent.data());
+            let told = self.mixture.epsilon(&x, step.alpha, &wide(branch.positive.data()));
+            let empty = self.mixture.epsilon(&x, step.alpha, &wide(branch.negative.data()));
+            let scale = self.batch.guidance.scale(branch.guidance, self.done);
+            let guided = told.iter().zip(&empty).map(|(p, n)| n + scale * (p - n));
+            let guided: Vec<f64> = guided.collect();
+            let before = match &state.history {
+                Some(history) => wide(history.data()),
+                None => vec![0.0; x.len()],
+            };
+            let sum = |w: StepWeights| {
+                let terms = x.iter().zip(&guided).zip(&before);
+                let terms =
+                    terms.map(|((x, e), m)| w.latent * x + w.prediction * e + w.history * m);
+                Latent::new(state.latent.shape(), terms.map(|v| v as f32).collect())
+            };
+            let latent = sum(weights)?;
+            let history = schedule.sampler.multistep().then(|| sum(clean)).transpose()?;
+            self.states[index] = State { latent, history };
+            if self.done >= self.batch.keep || last {
+                self.kept[index].push(self.states[index].clone());
             }
         }
         self.done += 1;
-        let finished = self.done >= self.batch.steps.end;
-        Ok(finished.then(|| self.batch.branches.iter().map(|b| b.latent.clone()).collect()))
+        if !last {
+            return Ok(None);
+        }
+        let kept = std::mem::take(&mut self.kept);
+        let first = |states: &Vec<State>| self.done - states.len();
+        Ok(Some(kept.into_iter().map(|s| Trail::new(first(&s), s)).collect::<Result<_>>()?))
     }
 }

@@ -6,6 +6,7 @@
     reason = "shared by test files that use a part each"
 )]
 
+pub mod c;
 pub mod folder;
 pub mod golden;
 pub mod mixture;

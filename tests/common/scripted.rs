@@ -1,5 +1,6 @@
 //! A real engine whose prompts are answered from a script: "first", "second", "unconditional".
 
+use latentblend::backend::Numerics;
 use latentblend::{Batch, Context, Denoising, Engine, Frame, Latent, Posterior, Result};
 use std::sync::Arc;
 
@@ -20,6 +21,14 @@ impl Engine for Scripted {
 
     fn evaluations(&self, branches: usize, steps: usize) -> usize {
         self.inner.evaluations(branches, steps)
+    }
+
+    fn samples(&self) -> u64 {
+        self.inner.samples()
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.inner.numerics()
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {

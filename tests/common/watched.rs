@@ -1,6 +1,9 @@
 //! A real engine whose turns are logged, and that can be told to fail.
 
-use latentblend::{Batch, Context, Denoising, Engine, Frame, Latent, Model, Posterior, Result};
+use latentblend::backend::Numerics;
+use latentblend::{
+    Batch, Context, Denoising, Engine, Frame, Latent, Model, Posterior, Result, Trail,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 type Hook = Box<dyn Fn(usize) + Send + Sync>;
@@ -74,6 +77,14 @@ impl Engine for Watched {
         self.inner.evaluations(branches, steps)
     }
 
+    fn samples(&self) -> u64 {
+        self.inner.samples()
+    }
+
+    fn numerics(&self) -> Numerics {
+        self.inner.numerics()
+    }
+
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
         let entry = (batch.schedule.steps.len(), batch.branches.len());
         let inner = Arc::clone(&self.inner).denoise(batch)?;
@@ -98,7 +109,7 @@ struct Run {
 }
 
 impl Denoising for Run {
-    fn advance(&mut self) -> Result<Option<Vec<Latent>>> {
+    fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
         self.log.turn(self.entry);
         self.inner.advance()
     }

@@ -131,6 +131,27 @@ def record_three():
     save("mixture_three", tensors)
 
 
+def record_solver():
+    """Where DPM-Solver++(2M) leads the three: diffusers' timesteps, our own f64 loop."""
+    import solver
+    three = Mixture(np.array([0.5, 0.3, 0.2]), 0.9 * randn(94, 3, 16).double().numpy(), np.array([0.5, 0.35, 0.8]))
+    prompts, noises = 0.5 * randn(95, 2, 16).double().numpy(), randn(96, 4, 16).double().numpy()
+    tensors = {}
+    for n in (2, 5, 20, 50):
+        scheduler = solver.solver()
+        scheduler.set_timesteps(n)
+        abar = [float(ABAR[t]) for t in scheduler.timesteps.tolist()] + [1.0]
+
+        def lead(x, eps):
+            step = lambda x, k: (x - np.sqrt(1 - abar[k]) * eps(x, abar[k])) / np.sqrt(abar[k])
+            return solver.second_order(step, x, abar)[-1]
+
+        tensors[f"final.{n}"] = np.stack([lead(x, three.eps) for x in noises]).reshape(4, 4, 2, 2)
+        tensors[f"guided4.{n}"] = np.stack([lead(x, lambda x, a: three.guided(x, a, prompts[0], 4.0)) for x in noises]).reshape(4, 4, 2, 2)
+    save("mixture_solver", tensors)
+
+
 def record():
     record_one()
     record_three()
+    record_solver()

@@ -1,6 +1,6 @@
 """Makes every file of tests/golden anew: python tests/golden/record.py [part ...].
 
-Parts: checkpoints networks sampling noise tree mixture demo single_files clip (all of them, in this order, when none is named). All but the
+Parts: checkpoints networks sampling solver guidance images noise tree tree_2023 mixture demo single_files clip lpips (all of them, in this order, when none is named). All but the
 first read the checkpoints that are there. See README.md for what the files hold.
 """
 import sys
@@ -26,6 +26,21 @@ def sampling():
     part.record()
 
 
+def solver():
+    import solver as part
+    part.record()
+
+
+def guidance():
+    import guidance as part
+    part.record()
+
+
+def images():
+    import images as part
+    part.record()
+
+
 def noise():
     import noise as part
     part.record()
@@ -33,6 +48,11 @@ def noise():
 
 def tree():
     import tree_record as part
+    part.record()
+
+
+def tree_2023():
+    import tree_2023_record as part
     part.record()
 
 
@@ -56,7 +76,12 @@ def clip():
     part.record()
 
 
-PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, noise, tree, mixture, demo, single_files, clip)}
+def lpips():
+    import lpips_alex as part
+    part.record()
+
+
+PARTS = {f.__name__: f for f in (checkpoints, networks, sampling, solver, guidance, images, noise, tree, tree_2023, mixture, demo, single_files, clip, lpips)}
 
 if __name__ == "__main__":
     unknown = [name for name in sys.argv[1:] if name not in PARTS]

@@ -1,0 +1,8 @@
+//! Random sequences of calls over the C surface.
+#![no_main]
+#![allow(unsafe_code, reason = "C hands over raw pointers")]
+
+#[path = "../harness/calls.rs"]
+mod calls;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| calls::run(data));

@@ -1,0 +1,114 @@
+#include "geometry.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace latentblend {
+
+using namespace ofx;
+
+namespace {
+
+// Regions beyond this are a host's way to say that something has no end.
+constexpr double kFarthest = 1e6;
+
+bool sane(const OfxRectD &r) {
+    for (double c : {r.x1, r.y1, r.x2, r.y2})
+        if (!(std::fabs(c) < kFarthest)) return false;
+    return r.x2 > r.x1 && r.y2 > r.y1;
+}
+
+bool region_of(OfxImageClipHandle clip, OfxTime time, OfxRectD *region) {
+    auto *e = suites().effect;
+    OfxRectD found{0, 0, 0, 0};
+    if (!connected(clip) || !e || !e->clipGetRegionOfDefinition) return false;
+    if (e->clipGetRegionOfDefinition(clip, time, &found) != kOfxStatOK || !sane(found)) return false;
+    *region = found;
+    return true;
+}
+
+}  // namespace
+
+bool picture_region(const Instance &instance, OfxTime time, OfxRectD *region) {
+    if (region_of(instance.source(), time, region)) return true;
+    const Props props = effect_props(instance.effect());
+    double size[2], offset[2] = {0, 0};
+    if (props.reals(kOfxImageEffectPropProjectSize, 2, size)) {
+        props.reals(kOfxImageEffectPropProjectOffset, 2, offset);
+        const OfxRectD whole{offset[0], offset[1], offset[0] + size[0], offset[1] + size[1]};
+        if (sane(whole)) {
+            *region = whole;
+            return true;
+        }
+    }
+    if (props.reals(kOfxImageEffectPropProjectExtent, 2, size)) {
+        const OfxRectD whole{0, 0, size[0], size[1]};
+        if (sane(whole)) {
+            *region = whole;
+            return true;
+        }
+    }
+    OfxRectD from, to;
+    const bool starts = region_of(instance.from(), time, &from), ends = region_of(instance.to(), time, &to);
+    if (!starts && !ends) return false;
+    if (!starts) from = to;
+    if (!ends) to = from;
+    *region = {std::min(from.x1, to.x1), std::min(from.y1, to.y1), std::max(from.x2, to.x2), std::max(from.y2, to.y2)};
+    return true;
+}
+
+void working_size(const unsigned native[2], unsigned multiple, double aspect, unsigned size[2]) {
+    constexpr double kWidest = 4.0;
+    const unsigned shorter = std::min(native[0], native[1]);
+    aspect = std::min(std::max(aspect, 1.0 / kWidest), kWidest);
+    const double area = static_cast<double>(native[0]) * native[1];
+    const unsigned step = std::max(shorter >= 512 ? 64u : shorter >= 128 ? 16u : 8u, multiple);
+    const auto below = [&](double side) {
+        return std::max(static_cast<unsigned>(side / step), 1u) * step;
+    };
+    // How many times too large or too small.
+    const auto off = [](double got, double wanted) { return std::max(got / wanted, wanted / got); };
+    const auto error = [&](unsigned w, unsigned h) {
+        const double shape = off(static_cast<double>(w) / h, aspect);
+        return shape * shape * off(static_cast<double>(w) * h, area);
+    };
+    const unsigned w = below(std::sqrt(area * aspect)), h = below(std::sqrt(area / aspect));
+    size[0] = w;
+    size[1] = h;
+    const unsigned around[3][2] = {{w, h + step}, {w + step, h}, {w + step, h + step}};
+    for (const auto &other : around) {
+        if (error(other[0], other[1]) < error(size[0], size[1]) * (1.0 - 1e-9)) {
+            size[0] = other[0];
+            size[1] = other[1];
+        }
+    }
+}
+
+bool clip_range(const Instance &instance, double range[2]) {
+    const auto known = [&](OfxImageClipHandle clip) {
+        double found[2];
+        if (!clip || !clip_props(clip).reals(kOfxImageEffectPropFrameRange, 2, found)) return false;
+        if (!(found[1] > found[0]) || !(std::fabs(found[0]) < kFarthest) || !(std::fabs(found[1]) < kFarthest)) return false;
+        range[0] = found[0];
+        range[1] = found[1];
+        return true;
+    };
+    if (connected(instance.source()) && known(instance.source())) return true;
+    if (known(instance.output())) return true;
+    const double duration = effect_props(instance.effect()).real(kOfxImageEffectInstancePropEffectDuration);
+    if (duration > 1.0 && duration < kFarthest) {
+        range[0] = 0.0;
+        range[1] = duration - 1.0;
+        return true;
+    }
+    auto *t = suites().timeline;
+    double first = 0.0, last = 0.0;
+    if (t && t->getTimeBounds && t->getTimeBounds(instance.effect(), &first, &last) == kOfxStatOK && last > first) {
+        range[0] = first;
+        range[1] = last;
+        return true;
+    }
+    return false;
+}
+
+}  // namespace latentblend

@@ -1,0 +1,20 @@
+// In: regions of a host, in its coordinates. Out: the picture's region, and the size at which a model works.
+// Pure arithmetic but for what it asks of clips.
+#pragma once
+
+#include "instance.h"
+
+namespace latentblend {
+
+// The region that the picture fills, in canonical coordinates (square pixels, full size, y up): that of the
+// plate, else the project's window. False where the host knows none yet.
+bool picture_region(const Instance &instance, ofx::OfxTime time, ofx::OfxRectD *region);
+
+// Width and height at which a model of `native` size works for a picture of `aspect` (width over height as
+// shown): the library's own rule (latentblend::working_size), to the bit.
+void working_size(const unsigned native[2], unsigned multiple, double aspect, unsigned size[2]);
+
+// First and last frame of what the node lasts. False where the host doesn't say.
+bool clip_range(const Instance &instance, double range[2]);
+
+}  // namespace latentblend

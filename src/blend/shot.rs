@@ -1,0 +1,305 @@
+//! In: times and callers' images. Out: the frames at these times in them: decoded, and laid over or under
+//! the caller's own pictures.
+
+use super::lineage::Node;
+use super::scene::Scene;
+use super::session::Session;
+use super::timing::Place;
+use super::tree::Tree;
+use crate::diffusion::{Latent, Priority};
+use crate::error::{Error, Result};
+use crate::frame::{
+    Composite, End, Format, Frame, ImageMut, ImageRef, Layout, Placement, Plate, Transfer,
+    led_over, writable,
+};
+use crate::progress::Call;
+use std::sync::Arc;
+
+/// What of a frame is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Output {
+    /// The picture; in an inpainting session the source with its patch.
+    #[default]
+    Picture,
+    /// The patch alone, multiplied by its feathered matte, which is its alpha; RGBA formats only.
+    Patch,
+}
+
+/// Where a frame goes.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The caller's pixels.
+    pub image: ImageMut<'a>,
+    /// Where the picture lies among them. `None`: the image has the session's size.
+    pub placement: Option<Placement>,
+    /// In an inpainting session: the picture that the patch is laid over, instead of the source and of
+    /// its size. The patch stays that of the source, so it holds still while the plate moves.
+    pub plate: Option<ImageRef<'a>>,
+    /// What is written.
+    pub output: Output,
+}
+
+impl<'a> Target<'a> {
+    /// The whole picture in `image`.
+    pub fn new(image: ImageMut<'a>) -> Self {
+        Target { image, placement: None, plate: None, output: Output::Picture }
+    }
+
+    /// The same with the picture at `placement`.
+    pub fn placed(self, placement: Placement) -> Self {
+        Target { placement: Some(placement), ..self }
+    }
+
+    /// The same over another plate.
+    pub fn over(self, plate: ImageRef<'a>) -> Self {
+        Target { plate: Some(plate), ..self }
+    }
+
+    /// The patch alone.
+    pub fn patch(self) -> Self {
+        Target { output: Output::Patch, ..self }
+    }
+}
+
+/// A frame at one place, before it is laid over anything.
+struct Shot {
+    place: Place,
+    /// `None` where an image covers it.
+    frame: Option<Frame>,
+}
+
+/// Whether one of the images near a frame is the frame.
+fn covered(ends: &[(usize, f32)]) -> bool {
+    ends.iter().any(|(_, weight)| *weight == 1.0)
+}
+
+impl Session {
+    /// Writes the frame at each of `times` into a caller's image, as [`Frame::write`] does. What is shown
+    /// of a caller's own picture (an image keyframe at its t, the source outside of the mask) is that
+    /// picture's own bytes where size, format and transfer are the same, alpha included.
+    ///
+    /// # Errors
+    /// Those of [`Session::render`]; `InvalidArgument` for targets that cannot be, known before the work.
+    /// No pixel was written then.
+    pub fn render_into(
+        &self,
+        times: &[f64],
+        targets: &mut [Target<'_>],
+        call: &Call<'_>,
+    ) -> Result<()> {
+        if times.len() != targets.len() {
+            return Err(Error::invalid(format!(
+                "{} times and {} targets: wanted as many of one as of the other",
+                times.len(),
+                targets.len()
+            )));
+        }
+        let scene = self.tree().scene();
+        for target in targets.iter() {
+            self.check(target)?;
+        }
+        let Some(scene) = scene else {
+            let frames = self.render_many(times, call)?;
+            for (frame, target) in frames.iter().zip(targets) {
+                frame.write(&mut target.image, target.placement.as_ref())?;
+            }
+            return Ok(());
+        };
+        let shots = self.shots(times, call)?;
+        for (shot, target) in shots.iter().zip(targets) {
+            let alone = target.output == Output::Patch;
+            let composite = shot.composite(scene, target.plate, alone)?;
+            composite.write(&mut target.image, target.placement.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Fails for a target that no frame could be written to.
+    fn check(&self, target: &Target<'_>) -> Result<()> {
+        let scene = self.tree().scene();
+        let alone = target.output == Output::Patch;
+        let repaints = scene.is_some_and(|scene| scene.repainting().is_some());
+        if !repaints && (alone || target.plate.is_some()) {
+            let what = if alone { "a patch alone" } else { "a plate" };
+            return Err(Error::invalid(format!(
+                "{what} of a session that repaints nothing: wanted one with a source and a mask"
+            )));
+        }
+        if let Some(plate) = &target.plate {
+            let (layout, [width, height]) = (plate.layout(), self.size());
+            if layout.format.channels() == 1 {
+                let format = layout.format;
+                return Err(Error::invalid(format!("a plate in {format:?}: wanted RGB or RGBA")));
+            }
+            if [layout.width, layout.height] != [width, height] {
+                return Err(Error::invalid(format!(
+                    "a plate of {}x{} pixels: wanted {width}x{height}, as the source",
+                    layout.width, layout.height
+                )));
+            }
+        }
+        writable(self.size(), &target.image, target.placement.as_ref(), alone)
+    }
+
+    /// The frames at `times` in a session with pictures, of their size.
+    pub(super) fn composed(
+        &self,
+        scene: &Scene,
+        times: &[f64],
+        call: &Call<'_>,
+    ) -> Result<Vec<Frame>> {
+        let [width, height] = scene.size;
+        let layout = Layout::packed(width, height, Format::RgbF32, Transfer::Srgb);
+        let one = |shot: Shot| {
+            let mut bytes = vec![0; width * height * 12];
+            let mut image = ImageMut::new(&mut bytes, 0, layout)?;
+            shot.composite(scene, None, false)?.write(&mut image, None)?;
+            let values = bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_ne_bytes(b));
+            Frame::new(width, height, values.collect())
+        };
+        self.shots(times, call)?.into_iter().map(one).collect()
+    }
+
+    /// The model's frames at `times`, less what is shown of images' own pixels.
+    fn shots(&self, times: &[f64], call: &Call<'_>) -> Result<Vec<Shot>> {
+        let tree = self.tree();
+        let scene = tree.scene().ok_or_else(|| Error::internal("a session without pictures"))?;
+        let wanted = self.placed(times)?;
+        let ends: Vec<_> = wanted.iter().map(|(_, place)| scene.ends(*place)).collect();
+        let (nodes, missing) = self.needed(scene, &wanted);
+        let frames = nodes.len() - missing.len();
+        let _urgent = tree.model().urgent();
+        let mut meter = tree.meter(call, &nodes, nodes.len());
+        let latents = tree.finish(&nodes, Priority::Urgent, &mut meter)?;
+        let latents: Vec<Latent> =
+            nodes.iter().map(|(node, _)| latents[node].last().latent.clone()).collect();
+        let mut decoded = match nodes.is_empty() {
+            true => Vec::new(),
+            false => tree.decode(latents, &meter)?,
+        };
+        let mut reconstructions = Vec::with_capacity(missing.len());
+        for (keyframe, frame) in missing.into_iter().zip(decoded.split_off(frames)) {
+            let frame = Arc::new(self.settled(tree, scene, frame)?);
+            scene.keep_reconstruction(keyframe, &frame);
+            reconstructions.push((keyframe, frame));
+        }
+        let mut decoded = decoded.into_iter();
+        let mut shots = Vec::with_capacity(wanted.len());
+        for ((_, place), ends) in wanted.into_iter().zip(ends) {
+            let frame = match covered(&ends) {
+                true => None,
+                false => {
+                    let frame = decoded.next();
+                    let frame = frame.ok_or_else(|| Error::internal("no frame came back"))?;
+                    let mut frame = self.settled(tree, scene, frame)?;
+                    for (keyframe, weight) in ends {
+                        let own = reconstructions.iter().find(|(k, _)| *k == keyframe);
+                        let own = own.map(|(_, frame)| Arc::clone(frame));
+                        let own = own.or_else(|| scene.reconstruction(keyframe));
+                        let own = match own {
+                            Some(own) => own,
+                            // Somebody has purged the session meanwhile.
+                            None => return self.shots(times, call),
+                        };
+                        frame = frame.less(&own, weight)?;
+                    }
+                    Some(frame)
+                }
+            };
+            shots.push(Shot { place, frame });
+        }
+        Ok(shots)
+    }
+
+    /// What is decoded for frames at `wanted`: those that are seen, and behind them the images near them
+    /// whose own frames are not known yet, as keyframes too.
+    pub(super) fn needed(
+        &self,
+        scene: &Scene,
+        wanted: &[(Node, Place)],
+    ) -> (Vec<(Node, Place)>, Vec<usize>) {
+        let tree = self.tree();
+        let (mut nodes, mut missing) = (Vec::new(), Vec::new());
+        for &(node, place) in wanted {
+            let ends = scene.ends(place);
+            if covered(&ends) {
+                continue;
+            }
+            nodes.push((node, place));
+            for (keyframe, _) in ends {
+                if scene.reconstruction(keyframe).is_none() && !missing.contains(&keyframe) {
+                    missing.push(keyframe);
+                }
+            }
+        }
+        for &keyframe in &missing {
+            let place = tree.keyframe_place(keyframe);
+            nodes.push((tree.leaf(place), place));
+        }
+        (nodes, missing)
+    }
+
+    /// A frame whose base is led over from the source around it, where that is wanted.
+    fn settled(&self, tree: &Tree, scene: &Scene, frame: Frame) -> Result<Frame> {
+        match scene.repainting() {
+            Some(repainting) if repainting.lead_over => {
+                let source = scene.plate_working(tree.working_size())?;
+                led_over(&frame, &source, &repainting.hole)
+            }
+            _ => Ok(frame),
+        }
+    }
+}
+
+impl Shot {
+    /// The frame with the pictures around it.
+    fn composite<'a>(
+        &'a self,
+        scene: &'a Scene,
+        plate: Option<ImageRef<'a>>,
+        alone: bool,
+    ) -> Result<Composite<'a>> {
+        let mut ends = Vec::new();
+        for (keyframe, weight) in scene.ends(self.place) {
+            let picture = scene.image(keyframe).ok_or_else(|| Error::internal("no image"))?;
+            ends.push(End {
+                image: picture.source.image()?,
+                shown: picture.source.shown()?,
+                weight,
+                curve: scene.curve_of(keyframe),
+            });
+        }
+        let plate = match (scene.plate(), scene.repainting()) {
+            (Some(own), Some(repainting)) => Some(Plate {
+                image: match plate {
+                    Some(plate) => plate,
+                    None => own.source.image()?,
+                },
+                shown: match plate {
+                    Some(_) => None,
+                    None => Some(own.source.shown()?),
+                },
+                matte: &repainting.matte,
+                alone,
+            }),
+            _ => None,
+        };
+        Ok(Composite {
+            size: scene.size,
+            frame: self.frame.as_ref(),
+            part: scene.part,
+            curve: scene.curve(self.place),
+            ends,
+            plate,
+        })
+    }
+}
+
+impl Frame {
+    /// The frame less a share of another of its size.
+    fn less(&self, other: &Frame, share: f32) -> Result<Frame> {
+        let values = self.rgb().iter().zip(other.rgb()).map(|(&a, &b)| a - share * b).collect();
+        Frame::new(self.width(), self.height(), values)
+    }
+}

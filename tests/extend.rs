@@ -1,0 +1,188 @@
+//! Live retarget: a session that goes on from a frame of another.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+mod common;
+
+use common::{same, short, tiny};
+use latentblend::{
+    BlendOptions, Branching, Call, Cancel, Curve, ErrorKind, Frame, Interpolation, Keyframe,
+    Latent, Look, Model, Preset, Session,
+};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Bytes that are allocated at present.
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+struct Counting;
+
+// SAFETY: all is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
+        // SAFETY: passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Tests here run one after the other: one of them counts bytes.
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn render(session: &Session, t: f64) -> Frame {
+    session.render(t, &Call::new()).unwrap()
+}
+
+/// Three levels, so that inner ones are in play.
+fn deep(options: BlendOptions) -> BlendOptions {
+    let branching = Branching { injections: vec![0, 4, 7], branches: vec![2, 3, 5] };
+    BlendOptions { steps: Some(9), branching: Some(branching), ..options }
+}
+
+fn chain(model: &Model, options: &BlendOptions) -> Session {
+    let [first, second] = short().0;
+    let keyframes = [first, second, Keyframe::new("dunes", 7).negative("rain")];
+    Session::new(model, &keyframes, options).unwrap()
+}
+
+#[test]
+fn the_first_frame_is_the_old_one_bit_for_bit() {
+    let _turn = turn();
+    let to = Keyframe::new("a red house", 99).negative("fog");
+    for name in ["base", "v"] {
+        let model = tiny(name);
+        let guided = BlendOptions {
+            guidance_over_t: Some(
+                Curve::new(&[[0.0, 3.0], [2.0, 6.0]], Interpolation::Linear).unwrap(),
+            ),
+            ..short().1
+        };
+        let single = Branching { injections: vec![0], branches: vec![2] };
+        for options in [
+            short().1,
+            deep(short().1),
+            deep(guided),
+            BlendOptions { branching: Some(single), steps: Some(3), ..short().1 },
+            BlendOptions { look: Look::Compat2022, ..short().1 },
+            BlendOptions { guidance: 1.0, ..short().1 },
+            BlendOptions { cache_bytes: 0, ..deep(short().1) },
+        ] {
+            let session = chain(&model, &options);
+            for from_t in [0.0, 0.375, 0.61, 1.0, 1.9, 2.0] {
+                let old = render(&session, from_t);
+                let extended = session.extend(from_t, &to, &Call::new()).unwrap();
+                assert!(same(&render(&extended, 0.0), &old), "{name} at {from_t}: {options:?}");
+                assert_eq!(extended.last_t(), 1.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_frame_is_the_new_keyframe_and_the_way_has_no_jump() {
+    let _turn = turn();
+    let model = tiny("base");
+    let options = deep(short().1);
+    let session = chain(&model, &options);
+    let to = Keyframe::new("a red house", 99);
+    let extended = session.extend(0.61, &to, &Call::new()).unwrap();
+    let alone = Session::new(&model, &[to], &options).unwrap();
+    assert!(same(&render(&extended, 1.0), &render(&alone, 0.0)));
+    // The frame beside the first is close to it: it started from the same latents.
+    let distance = |a: &Frame, b: &Frame| latentblend::Distance::Frames.between(a, b).unwrap();
+    let (start, near) = (render(&extended, 0.0), render(&extended, 1.0 / 256.0));
+    let whole = distance(&start, &render(&extended, 1.0));
+    let step = distance(&start, &near);
+    assert!(step > 0.0 && step < whole / 16.0, "{step} of {whole}");
+}
+
+#[test]
+fn an_extension_can_be_extended_from_anywhere_and_is_the_same_whatever_was_asked_before() {
+    let _turn = turn();
+    let model = tiny("base");
+    let options = deep(short().1);
+    let (b, c) = (Keyframe::new("a red house", 99), Keyframe::new("snow", 5));
+    let walk = |prepare: bool, cache_bytes: usize| {
+        let mut session = chain(&model, &BlendOptions { cache_bytes, ..options.clone() });
+        for (from, to) in [(1.3, &b), (0.4, &c), (0.0, &b), (1.0, &c)] {
+            if prepare {
+                session.prepare(&Call::new()).unwrap();
+                render(&session, 0.2);
+            }
+            let before = render(&session, from);
+            session = session.extend(from, to, &Call::new()).unwrap();
+            assert!(same(&render(&session, 0.0), &before), "from {from}");
+        }
+        [0.0, 0.3, 1.0].map(|t| render(&session, t))
+    };
+    let wanted = walk(false, usize::MAX);
+    for got in [walk(true, usize::MAX), walk(true, 0), walk(false, 3000)] {
+        assert!(got.iter().zip(&wanted).all(|(a, b)| same(a, b)));
+    }
+}
+
+#[test]
+fn memory_stays_flat_over_hundreds_of_extensions() {
+    let _turn = turn();
+    let model = tiny("base");
+    let options = BlendOptions { size: Some([32, 32]), ..deep(short().1) };
+    let mut session = chain(&model, &options);
+    let (mut held, mut live) = (Vec::new(), Vec::new());
+    for round in 0..300u64 {
+        let to = Keyframe::new(["a red house", "snow", "dunes"][round as usize % 3], round);
+        let t = [0.25, 0.5, 1.0][round as usize % 3];
+        render(&session, t);
+        session = session.extend(t, &to, &Call::new()).unwrap();
+        held.push(session.memory_bytes());
+        // What the device's thread lets go of a moment later must not count.
+        model.tokenize("").unwrap();
+        live.push(LIVE.load(Ordering::Relaxed));
+    }
+    let most = |values: &[i64]| values.iter().copied().max().unwrap();
+    let held: Vec<i64> = held.into_iter().map(|bytes| bytes as i64).collect();
+    println!("held {} bytes; live {} then {}", held[299], most(&live[20..60]), most(&live[260..]));
+    assert!(held[10] > 0 && most(&held[10..50]) == most(&held[250..]), "{held:?}");
+    // All that the process has allocated: a chain that kept its past would hold 240 latents more.
+    let latent = 4 * 4 * 4 * 4;
+    assert!(most(&live[260..]) - most(&live[20..60]) < 40 * latent, "{live:?}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_a_cancel_leaves_the_session_usable() {
+    let _turn = turn();
+    let model = tiny("base");
+    let options = deep(short().1);
+    let session = chain(&model, &options);
+    let to = Keyframe::new("a red house", 99);
+    let message =
+        |result: latentblend::Result<Session>| result.map(|_| ()).unwrap_err().message().to_owned();
+    let extended = session.extend(2.5, &to, &Call::new());
+    assert_eq!(message(extended), "t 2.5: wanted 0 to 2");
+    let wrong = to.clone().start(Latent::new([4, 1, 1], vec![0.0; 4]).unwrap());
+    assert!(message(session.extend(0.5, &wrong, &Call::new())).starts_with("a start latent of"));
+    let token = Cancel::new();
+    token.request();
+    let cancelled = session.extend(0.5, &to, &Call::new().cancel(&token));
+    assert_eq!(cancelled.map(|_| ()).unwrap_err().kind(), ErrorKind::Cancelled);
+    // A frame's origin fits sessions whose branches leave at the same steps, and no others.
+    let extended = session.extend(0.5, &to, &Call::new()).unwrap();
+    let from = extended.keyframes()[0].clone();
+    assert!(from.origin.is_some());
+    let again = Session::new(&model, &[to.clone(), from.clone()], &options).unwrap();
+    assert!(same(&render(&again, 1.0), &render(&session, 0.5)));
+    let other = BlendOptions { preset: Preset::Lowest, branching: None, steps: None, ..options };
+    let other = Session::new(&model, &[from, to], &other);
+    assert!(message(other).starts_with("a keyframe from a session whose branches leave at steps"));
+}

@@ -1,0 +1,53 @@
+//! The fuzzers' kept corpus, through the same code that they run (`fuzz/README.md`).
+#![allow(
+    unsafe_code,
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "the harness is shared with the fuzzers"
+)]
+
+#[path = "../fuzz/harness/calls.rs"]
+mod calls;
+#[path = "../fuzz/harness/models.rs"]
+mod models;
+
+use std::path::Path;
+
+/// The files of the corpus `name`, in the order of their names.
+fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .map(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn the_corpus_of_calls_finds_nothing() {
+    let corpus = corpus("calls");
+    assert!(corpus.len() >= 100, "{} files", corpus.len());
+    for (name, data) in corpus {
+        std::panic::catch_unwind(|| calls::run(&data)).unwrap_or_else(|_| panic!("calls/{name}"));
+    }
+}
+
+#[test]
+fn the_corpus_of_damaged_models_finds_nothing() {
+    let corpus = corpus("models");
+    assert!(corpus.len() >= 100, "{} files", corpus.len());
+    let mut kinds: Vec<u8> = Vec::new();
+    for (name, data) in corpus {
+        kinds.extend(data.first().map(|kind| kind % models::KINDS));
+        std::panic::catch_unwind(|| models::run(&data)).unwrap_or_else(|_| panic!("models/{name}"));
+    }
+    models::clean();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds.len(), usize::from(models::KINDS), "kinds of damage: {kinds:?}");
+}
