@@ -7,7 +7,7 @@ use super::latent::{Context, Latent};
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
 use super::state::Trail;
-use crate::backend::Reference;
+use crate::backend::{Backend, Cpu, Reference};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{
@@ -95,6 +95,19 @@ fn sized<T>(values: Vec<T>, wanted: usize, what: &str) -> Result<Vec<T>> {
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
+/// The networks on a backend; and, if that is asked, what tells the kind of their prediction.
+fn loaded<B: Backend>(
+    backend: B,
+    source: &Source,
+    meter: &LoadMeter<'_>,
+    configs: (&TextConfig, &UnetConfig, &VaeConfig),
+    ask: bool,
+) -> Result<(Arc<dyn Engine>, Option<f64>)> {
+    let pipeline = Pipeline::load(backend, source, meter, configs)?;
+    let found = if ask { Some(pipeline.probe(configs.1)?) } else { None };
+    Ok((Arc::new(pipeline), found))
+}
+
 impl Model {
     /// Loads any model of the Stable Diffusion 2 architecture: a folder in diffusers layout, or a
     /// single `.safetensors` or `.ckpt` file in the naming of the original releases. Weights may be in
@@ -177,11 +190,16 @@ impl Model {
         let tokenizer = Tokenizer::read(source, text.positions, text.vocab_size)?;
         let meter = LoadMeter::new(call);
         let factor = vae.factor();
-        let engine = Pipeline::load(Reference, source, &meter, (&text, &unet, &vae))?;
+        let configs = (&text, &unet, &vae);
+        let ask = options.prediction_type.is_none() && !stated;
+        let (engine, found) = match Cpu::from_environment()? {
+            Some(cpu) => loaded(cpu, source, &meter, configs, ask)?,
+            None => loaded(Reference, source, &meter, configs, ask)?,
+        };
         diffusion.spacing = options.spacing.unwrap_or(diffusion.spacing);
         if let Some(kind) = options.prediction_type {
             diffusion.prediction_type = kind;
-        } else if !stated && engine.probe(&unet)? < PROBE_LIMIT {
+        } else if found.is_some_and(|found| found < PROBE_LIMIT) {
             diffusion.prediction_type = PredictionType::Velocity;
         }
         // Of the published models those that predict the velocity were trained at 768 pixels.

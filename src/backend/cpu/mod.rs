@@ -21,7 +21,7 @@ pub use level::Level;
 pub use memory::Tensor;
 pub use norm::Norm;
 
-use super::{Activation, Add, Backend, ConvSpec, HostTensor, Sources};
+use super::{Activation, Add, Backend, ConvSpec, HostTensor, Numerics, Sources};
 use crate::error::{Error, Result};
 use attention::{Head, Part, attend};
 use finish::{Every2, Gate, Write};
@@ -66,14 +66,16 @@ impl Cpu {
         Cpu { level, pool: Arc::default() }
     }
 
-    /// The level of `LATENTBLEND_CPU_LEVEL`, if it is set, else the fastest.
+    /// The backend that `LATENTBLEND_CPU_LEVEL` asks for: a level's name, or "best". `None` where it is not
+    /// set, or names the reference.
     ///
     /// # Errors
     /// As [`Level::named`].
-    pub fn from_environment() -> Result<Self> {
-        match std::env::var("LATENTBLEND_CPU_LEVEL") {
-            Ok(name) if !name.is_empty() => Ok(Cpu::new(Level::named(&name)?)),
-            _ => Ok(Cpu::new(Level::best())),
+    pub fn from_environment() -> Result<Option<Self>> {
+        match std::env::var("LATENTBLEND_CPU_LEVEL").unwrap_or_default().as_str() {
+            "" | "reference" => Ok(None),
+            "best" => Ok(Some(Cpu::new(Level::best()))),
+            name => Ok(Some(Cpu::new(Level::named(name)?))),
         }
     }
 
@@ -177,8 +179,12 @@ impl Cpu {
         let [n, h, w, c] = x.shape;
         let shape = [n, h, w, linear.weight.outputs];
         let mut out = self.pool.take(shape.iter().product());
-        let finish =
-            Write { out: Shared::new(out.values_mut()), activation, add: (&add).into(), places: None };
+        let finish = Write {
+            out: Shared::new(out.values_mut()),
+            activation,
+            add: (&add).into(),
+            places: None,
+        };
         let rows = Plain::new(x.values(), c);
         // SAFETY: rows of a borrowed tensor; `out` has a value for each row and output.
         unsafe { multiply(self.level, &self.pool, &rows, n * h * w, &[c], &linear.weight, &finish) }
@@ -191,6 +197,14 @@ impl Backend for Cpu {
     type Conv = Conv;
     type Linear = Linear;
     type Norm = Norm;
+
+    fn numerics(&self) -> Numerics {
+        Numerics {
+            device: "cpu".into(),
+            kernels: self.level.name().into(),
+            precision: "f32".into(),
+        }
+    }
 
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
         let [outputs, channels, kh, kw]: [usize; 4] = weight
