@@ -216,7 +216,7 @@ impl Model {
             known,
         };
         let licence = files::licence(source, info.known.as_ref());
-        Model::new(Arc::new(engine), Some(tokenizer), info, &licence)
+        Model::new(engine, Some(tokenizer), info, &licence)
     }
 
     /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then

@@ -18,8 +18,8 @@ mod weight;
 mod winograd;
 
 pub use level::Level;
-pub use memory::Tensor;
-pub use norm::Norm;
+pub(super) use memory::Tensor;
+pub(super) use norm::Norm;
 
 use super::{Activation, Add, Backend, ConvSpec, HostTensor, Numerics, Sources};
 use crate::error::{Error, Result};

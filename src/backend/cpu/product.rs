@@ -55,10 +55,10 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize>(
                     *b = S::load(panel.add(j * S::LANES));
                 }
                 panel = panel.add(NV * S::LANES);
-                for i in 0..ROWS {
-                    let a = S::splat(*run.at[i].add(k));
-                    for j in 0..NV {
-                        sums[i][j] = a.mul_add(b[j], sums[i][j]);
+                for (sums, at) in sums.iter_mut().zip(&run.at) {
+                    let a = S::splat(*at.add(k));
+                    for (sum, &b) in sums.iter_mut().zip(&b) {
+                        *sum = a.mul_add(b, *sum);
                     }
                 }
             }
