@@ -1,6 +1,10 @@
 //! In: queries, keys and values in rows. Out: softmax(q k^T / sqrt(width)) v, a block of queries against a
 //! block of keys at a time: scores never leave the cache. The running maximum and sum follow Milakov and
 //! Gimelshein, "Online normalizer calculation for softmax" (2018), algorithm 3.
+//!
+//! # Safety
+//! All unsafe functions here want a processor with the instructions of `S`, which a [`Level`] has proved, and
+//! operands as their own text says.
 #![allow(unsafe_code, reason = "vector kernels, results shared among threads")]
 
 use super::finish::{load_some, store_some};

@@ -1,4 +1,8 @@
 //! In: a block of a product. Out: the block with bias, activation and residual, at its place in the result.
+//!
+//! # Safety
+//! All unsafe functions here want a processor with the instructions of `S`, which a [`Level`] has proved, and
+//! operands as their own text says.
 #![allow(unsafe_code, reason = "vector kernels, results shared among threads")]
 
 use super::function::{activate, gelu};

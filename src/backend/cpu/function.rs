@@ -1,4 +1,8 @@
 //! In: vectors. Out: exp, SiLU and GELU of them, to the last bits of f32, the same on every lane.
+//!
+//! # Safety
+//! All unsafe functions here want a processor with the instructions of `S`, which a `Level` has proved, and
+//! operands as their own text says.
 #![allow(unsafe_code, reason = "vector instructions")]
 
 use super::simd::Simd;

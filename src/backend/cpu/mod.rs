@@ -21,7 +21,7 @@ pub use level::Level;
 pub(super) use memory::Tensor;
 pub(super) use norm::Norm;
 
-use super::{Activation, Add, Backend, ConvSpec, HostTensor, Numerics, Sources};
+use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Numerics, Sources};
 use crate::error::{Error, Result};
 use attention::{Head, Part, attend};
 use finish::{Every2, Gate, Write};
@@ -239,7 +239,7 @@ impl Backend for Cpu {
         Ok(Linear { weight })
     }
 
-    fn norm(&self, scale: HostTensor, shift: HostTensor, spec: super::NormSpec) -> Result<Norm> {
+    fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Norm> {
         Ok(Norm { scale: scale.into_data(), shift: shift.into_data(), spec })
     }
 

@@ -3,6 +3,10 @@
 //! Statistics are summed in f32 over a few values at a time and from there on in f64, always the same
 //! values together, so that threads and batch don't show. The mean is taken off in two parts: a mean far
 //! larger than the deviation would else cost the result its digits.
+//!
+//! # Safety
+//! All unsafe functions here want a processor with the instructions of `S`, which a [`Level`] has proved, and
+//! operands as their own text says.
 #![allow(unsafe_code, reason = "vector kernels, results shared among threads")]
 
 use super::finish::{load_some, store_some};

@@ -4,6 +4,10 @@
 //!
 //! A sum runs over its inputs in one order, block by block, whatever the number of rows, columns and
 //! threads: so neither the batch nor the threads show in a result.
+//!
+//! # Safety
+//! All unsafe functions here want a processor with the instructions of `S`, which a [`Level`] has proved, and
+//! operands as their own text says.
 #![allow(unsafe_code, reason = "vector kernels over raw rows")]
 
 use super::finish::Finish;

@@ -2,6 +2,10 @@
 //!
 //! Each kernel is a struct of its operands with one generic, always inlined `run`; [`Level::run`] calls
 //! it from within a function that has the level's instructions switched on.
+//!
+//! # Safety
+//! All unsafe functions here want a processor with the instructions of `S`, which a [`Level`] has proved, and
+//! operands as their own text says.
 #![allow(unsafe_code, reason = "vector instructions")]
 
 use super::level::Level;

@@ -1,4 +1,7 @@
 //! In: a matrix (inputs, outputs). Out: [`Packed`], the matrix in the order in which tiles read it.
+//!
+//! # Safety
+//! The one unsafe function is so by the form of its trait: it does nothing.
 
 use super::level::Level;
 use super::memory::{Buffer, Pool};
