@@ -10,16 +10,13 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::{Movie, ProgressBar, contact_sheet, evenly, write_png8};
+use common::{Movie, ProgressBar, contact_sheet, evenly, watched, write_png8};
 use latentblend::{
-    BlendOptions, Call, Easing, Even, Keyframe, Model, Pace, Preset, Segment, Session, Stage,
-    Timing,
+    BlendOptions, Call, Easing, Even, Keyframe, Model, Pace, Preset, Segment, Session, Timing,
 };
 use std::error::Error;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 /// Prompts and seeds of the original's third example.
 const ORIGINAL: [(&str, u64); 6] = [
@@ -211,27 +208,4 @@ fn movie(session: &Session, arguments: &Arguments, times: &[f64]) -> Result<(), 
     write_png8(&path, sheet_width, sheet_height, &sheet)?;
     eprintln!("  {} ({} frames), {}", arguments.out.display(), times.len(), path.display());
     Ok(())
-}
-
-/// Runs `work` under a progress bar.
-fn watched<T>(
-    name: &str,
-    work: impl FnOnce(&Call<'_>) -> latentblend::Result<T>,
-) -> latentblend::Result<T> {
-    const PARTS: u64 = 1000;
-    let bar = Mutex::new(ProgressBar::new(name, PARTS));
-    let call = Call::new().on_progress(|progress| {
-        if let Ok(mut bar) = bar.lock()
-            && progress.stage != Stage::Text
-        {
-            bar.set((progress.fraction * PARTS as f64) as u64);
-        }
-        ControlFlow::Continue(())
-    });
-    let result = work(&call)?;
-    drop(call);
-    if let Ok(bar) = bar.into_inner() {
-        bar.finish();
-    }
-    Ok(result)
 }

@@ -8,17 +8,15 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::{Movie, ProgressBar, contact_sheet, evenly, write_png8, write_png16};
+use common::{Movie, ProgressBar, contact_sheet, evenly, watched, write_png8, write_png16};
 use latentblend::{
     BlendOptions, Call, Crossfeed, Frame, Keyframe, Look, Model, NoiseKind, Preset, Sampler,
-    Session, Stage,
+    Session,
 };
 use std::cell::RefCell;
 use std::error::Error;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::time::Instant;
 
 /// Prompts and seeds of the original's first example.
@@ -218,29 +216,6 @@ fn load(arguments: &Arguments) -> Result<Model, latentblend::Error> {
             watched("model", Model::demo)
         }
     }
-}
-
-/// Runs `work` under a progress bar.
-fn watched<T>(
-    name: &str,
-    work: impl FnOnce(&Call<'_>) -> latentblend::Result<T>,
-) -> latentblend::Result<T> {
-    const PARTS: u64 = 1000;
-    let bar = Mutex::new(ProgressBar::new(name, PARTS));
-    let call = Call::new().on_progress(|progress| {
-        if let Ok(mut bar) = bar.lock()
-            && progress.stage != Stage::Text
-        {
-            bar.set((progress.fraction * PARTS as f64) as u64);
-        }
-        ControlFlow::Continue(())
-    });
-    let result = work(&call)?;
-    drop(call);
-    if let Ok(bar) = bar.into_inner() {
-        bar.finish();
-    }
-    Ok(result)
 }
 
 /// The t of each frame: even in t, or, as in 2022 and 2023, even from leaf to leaf.

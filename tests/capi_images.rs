@@ -4,35 +4,12 @@
 
 mod common;
 
+use common::c::{keyframe, load, made, outcome, succeed, tiny_path};
 use latentblend::capi::*;
-use std::ffi::CStr;
 use std::ptr::{null, null_mut};
 
-/// The status and message of a call, its error freed.
-fn failure(call: impl FnOnce(*mut *mut lb_error) -> lb_status) -> (lb_status, String) {
-    let mut error = null_mut();
-    let status = call(&mut error);
-    if error.is_null() {
-        return (status, String::new());
-    }
-    // SAFETY: the error is alive.
-    let message = unsafe { CStr::from_ptr(lb_error_message(error)) }.to_str().unwrap().to_owned();
-    lb_error_free(error);
-    (status, message)
-}
-
-fn succeed(call: impl FnOnce(*mut *mut lb_error) -> lb_status) {
-    assert_eq!(failure(call), (LB_OK, String::new()));
-}
-
-/// A tiny checkpoint: "base" or "inpainting".
 fn tiny(name: &str) -> *mut lb_model {
-    let path = common::golden::path("tiny").join(name);
-    let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-    let mut model = null_mut();
-    // SAFETY: as the header asks.
-    succeed(|error| unsafe { lb_model_load(path.as_ptr(), null(), null(), &mut model, error) });
-    model
+    load(&tiny_path(name))
 }
 
 const SIZE: [usize; 2] = [64, 48];
@@ -49,12 +26,7 @@ fn mask() -> Vec<u8> {
 }
 
 fn source(pixels: &[u8], format: lb_format, channels: usize) -> lb_source {
-    let mut source = std::mem::MaybeUninit::uninit();
-    // SAFETY: the size is that of the memory.
-    let mut source: lb_source = unsafe {
-        lb_source_init(source.as_mut_ptr(), size_of::<lb_source>());
-        source.assume_init()
-    };
+    let mut source: lb_source = made(lb_source_init);
     source.data = pixels.as_ptr().cast();
     (source.width, source.height) = (SIZE[0] as u32, SIZE[1] as u32);
     source.row_bytes = (SIZE[0] * channels) as isize;
@@ -75,31 +47,17 @@ fn image(pixels: &mut [u8]) -> lb_image {
     image
 }
 
-fn keyframe(prompt: &CStr, seed: u64) -> lb_keyframe {
-    // SAFETY: all zeros are a keyframe.
-    let empty: lb_keyframe = unsafe { std::mem::zeroed() };
-    lb_keyframe { struct_size: size_of::<lb_keyframe>(), prompt: prompt.as_ptr(), seed, ..empty }
-}
-
 fn options() -> lb_blend_options {
-    let mut options = std::mem::MaybeUninit::uninit();
-    // SAFETY: the size is that of the memory.
-    let options: lb_blend_options = unsafe {
-        lb_blend_options_init(options.as_mut_ptr(), size_of::<lb_blend_options>());
-        options.assume_init()
-    };
-    lb_blend_options { preset: LB_PRESET_LOWEST, width: 64, height: 48, ..options }
+    lb_blend_options {
+        preset: LB_PRESET_LOWEST,
+        width: 64,
+        height: 48,
+        ..made(lb_blend_options_init)
+    }
 }
 
 fn inpainting(source: &lb_source, mask: &lb_source) -> lb_inpainting_options {
-    let mut options = std::mem::MaybeUninit::uninit();
-    // SAFETY: the size is that of the memory.
-    let options: lb_inpainting_options = unsafe {
-        let size = size_of::<lb_inpainting_options>();
-        lb_inpainting_options_init(options.as_mut_ptr(), size);
-        options.assume_init()
-    };
-    lb_inpainting_options { source, mask, ..options }
+    lb_inpainting_options { source, mask, ..made(lb_inpainting_options_init) }
 }
 
 fn new_inpainting(
@@ -110,7 +68,7 @@ fn new_inpainting(
     let pointers = [&raw const frames[0], &raw const frames[1]];
     let mut session = null_mut();
     // SAFETY: as the header asks.
-    let result = failure(|error| unsafe {
+    let result = outcome(|error| unsafe {
         lb_session_new_inpainting(
             model,
             pointers.as_ptr(),
@@ -276,7 +234,7 @@ fn bad_pictures_are_named_and_nothing_is_written() {
         ),
     ] {
         let (got, message) =
-            failure(|error| unsafe { lb_session_render(session, 0.5, &changed, null(), error) });
+            outcome(|error| unsafe { lb_session_render(session, 0.5, &changed, null(), error) });
         assert_eq!(got, status, "{message}");
         assert!(message.contains(text), "{message:?} does not say {text:?}");
     }
@@ -293,7 +251,7 @@ fn bad_pictures_are_named_and_nothing_is_written() {
         let frame = lb_keyframe { image: &good, ..frame };
         let pointers = [&raw const frame];
         let mut session = null_mut();
-        let (got, message) = failure(|error| unsafe {
+        let (got, message) = outcome(|error| unsafe {
             lb_session_new(model, pointers.as_ptr(), 1, null(), &mut session, error)
         });
         assert_eq!(got, status, "{message}");

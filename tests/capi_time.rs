@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::c::{keyframe, made, outcome, succeed};
 use latentblend::capi::*;
 use latentblend::{
     Adapt, BlendOptions, Call, Distance, Easing, Even, Keyframe, Model, Pace, Preset, Segment,
@@ -12,41 +13,8 @@ use latentblend::{
 use std::ffi::{CStr, CString};
 use std::ptr::{null, null_mut};
 
-fn failure(call: impl FnOnce(*mut *mut lb_error) -> lb_status) -> (lb_status, String) {
-    let mut error = null_mut();
-    let status = call(&mut error);
-    if error.is_null() {
-        return (status, String::new());
-    }
-    // SAFETY: the error is alive.
-    let message = unsafe { CStr::from_ptr(lb_error_message(error)) }.to_str().unwrap().to_owned();
-    lb_error_free(error);
-    (status, message)
-}
-
-fn succeed(call: impl FnOnce(*mut *mut lb_error) -> lb_status) {
-    assert_eq!(failure(call), (LB_OK, String::new()));
-}
-
-/// A struct as its `init` leaves it.
-fn initial<T>(init: unsafe extern "C" fn(*mut T, usize)) -> T {
-    let mut value = std::mem::MaybeUninit::uninit();
-    // SAFETY: the size is that of the memory.
-    unsafe {
-        init(value.as_mut_ptr(), size_of::<T>());
-        value.assume_init()
-    }
-}
-
 const PROMPTS: [(&CStr, u64); 3] =
     [(c"a castle at dusk", 1), (c"a lake by day", 2), (c"a red house", 3)];
-
-fn keyframe((prompt, seed): (&CStr, u64)) -> lb_keyframe {
-    let struct_size = size_of::<lb_keyframe>();
-    // SAFETY: numbers and pointers, for all of which zero is a value.
-    let zeroed: lb_keyframe = unsafe { std::mem::zeroed() };
-    lb_keyframe { struct_size, prompt: prompt.as_ptr(), seed, ..zeroed }
-}
 
 fn demo() -> *mut lb_model {
     let mut model = null_mut();
@@ -57,11 +25,11 @@ fn demo() -> *mut lb_model {
 
 fn options() -> lb_blend_options {
     let (width, height) = (64, 64);
-    lb_blend_options { preset: LB_PRESET_LOWEST, width, height, ..initial(lb_blend_options_init) }
+    lb_blend_options { preset: LB_PRESET_LOWEST, width, height, ..made(lb_blend_options_init) }
 }
 
 fn session(model: *mut lb_model, options: &lb_blend_options) -> *mut lb_session {
-    let frames = PROMPTS.map(keyframe);
+    let frames = PROMPTS.map(|(prompt, seed)| keyframe(prompt, seed));
     let pointers = [&raw const frames[0], &raw const frames[1], &raw const frames[2]];
     let mut session = null_mut();
     // SAFETY: as the header asks.
@@ -81,7 +49,7 @@ fn rust(change: impl FnOnce(&mut BlendOptions)) -> Session {
 
 fn pixels(session: *mut lb_session, t: f64) -> Vec<u8> {
     let mut pixels = vec![0; 64 * 64 * 3];
-    let mut image: lb_image = initial(lb_image_init);
+    let mut image: lb_image = made(lb_image_init);
     image.data = pixels.as_mut_ptr().cast();
     (image.width, image.height, image.row_bytes) = (64, 64, 64 * 3);
     image.format = LB_FORMAT_RGB_U8;
@@ -146,11 +114,11 @@ fn a_loop_and_guidance_over_time_are_those_of_the_rust_library() {
     // Two keyframes over 8 steps and a frame over 4, of which the first seven are guided.
     assert_eq!(about.samples, 2 * (2 * 7 + 1) + 4);
     let bad = curve(&[1.0, 0.0], &y);
-    let frames = PROMPTS.map(keyframe);
+    let frames = PROMPTS.map(|(prompt, seed)| keyframe(prompt, seed));
     let pointers = [&raw const frames[0]];
     let mut out = null_mut();
     let bad = lb_blend_options { guidance_over_t: &bad, looped: 0, ..options };
-    let (status, message) = failure(|error| unsafe {
+    let (status, message) = outcome(|error| unsafe {
         lb_session_new(model, pointers.as_ptr(), 1, &bad, &mut out, error)
     });
     assert_eq!(status, LB_ERROR_INVALID_ARGUMENT);
@@ -180,7 +148,7 @@ fn time_is_that_of_the_rust_library() {
         easings: easings.as_ptr(),
         easing_curves: curves.as_ptr(),
         segments: 2,
-        ..initial(lb_timing_init)
+        ..made(lb_timing_init)
     };
     let points = [[0.0, 0.0], [0.5, 0.2], [1.0, 1.0]];
     let linear = latentblend::Interpolation::Linear;
@@ -207,12 +175,12 @@ fn time_is_that_of_the_rust_library() {
     });
     assert_eq!(&changes[..], wanted.changes(9, &Distance::Latents, &Call::new()).unwrap());
     lb_session_release(handle);
-    let linear = timed(&lb_timing { pace: LB_PACE_LINEAR, ..initial(lb_timing_init) });
+    let linear = timed(&lb_timing { pace: LB_PACE_LINEAR, ..made(lb_timing_init) });
     assert_eq!(frame_times(linear, 5), [0.0, 0.5, 1.0, 1.5, 2.0]);
     lb_session_release(linear);
 
     let mut adapted = null_mut();
-    let adapt = lb_adapt { samples: 9, distance: LB_DISTANCE_LATENTS, ..initial(lb_adapt_init) };
+    let adapt = lb_adapt { samples: 9, distance: LB_DISTANCE_LATENTS, ..made(lb_adapt_init) };
     succeed(|error| unsafe { lb_session_adapted(plain, &adapt, null(), &mut adapted, error) });
     let wanted = ours.adapted(&Adapt { even: measure, strength: 1.0 }, &Call::new()).unwrap();
     assert_eq!(pixels(adapted, 0.3), of_rust(&wanted, 0.3));
@@ -223,11 +191,11 @@ fn time_is_that_of_the_rust_library() {
         let call = |error: *mut *mut lb_error| unsafe {
             lb_session_timed(plain, timing, null(), &mut out, error)
         };
-        let (status, message) = failure(call);
+        let (status, message) = outcome(call);
         assert_eq!(status, LB_ERROR_INVALID_ARGUMENT);
         message
     };
-    let good: lb_timing = initial(lb_timing_init);
+    let good: lb_timing = made(lb_timing_init);
     assert_eq!(refused(&lb_timing { pace: 9, ..good }), "pace 9: wanted an LB_PACE value");
     assert_eq!(
         refused(&lb_timing { distance: 9, ..good }),
@@ -255,7 +223,7 @@ fn an_extension_and_a_file_are_those_of_the_rust_library() {
     let model = demo();
     let first = session(model, &options());
     let mut extended = null_mut();
-    let to = keyframe((c"a snowy mountain", 9));
+    let to = keyframe(c"a snowy mountain", 9);
     succeed(|error| unsafe { lb_session_extend(first, 0.6, &to, null(), &mut extended, error) });
     let before = pixels(first, 0.6);
     lb_session_release(first);
@@ -269,32 +237,32 @@ fn an_extension_and_a_file_are_those_of_the_rust_library() {
     let path = CString::new(path.to_str().unwrap()).unwrap();
     succeed(|error| unsafe { lb_session_save(extended, path.as_ptr(), null(), error) });
     let mut loaded = null_mut();
-    let options: lb_restore_options = initial(lb_restore_options_init);
+    let options: lb_restore_options = made(lb_restore_options_init);
     succeed(|error| unsafe {
         lb_session_load(model, path.as_ptr(), &options, null(), &mut loaded, error)
     });
     assert_eq!(pixels(loaded, 0.0), before);
     let mut out = null_mut();
-    let (status, message) = failure(|error| unsafe {
+    let (status, message) = outcome(|error| unsafe {
         lb_session_load(model, c"/nowhere/at/all".as_ptr(), null(), null(), &mut out, error)
     });
     assert_eq!(status, LB_ERROR_NOT_FOUND, "{message}");
     std::fs::write(folder.path().join("session.safetensors"), b"nothing").unwrap();
-    let (status, message) = failure(|error| unsafe {
+    let (status, message) = outcome(|error| unsafe {
         lb_session_load(model, path.as_ptr(), null(), null(), &mut out, error)
     });
     assert_eq!(status, LB_ERROR_BAD_MODEL, "{message}");
     let bad = lb_restore_options { flags: 3, ..options };
-    let (status, _) = failure(|error| unsafe {
+    let (status, _) = outcome(|error| unsafe {
         lb_session_load(model, path.as_ptr(), &bad, null(), &mut out, error)
     });
     assert_eq!(status, LB_ERROR_INVALID_ARGUMENT);
     let (status, message) =
-        failure(|error| unsafe { lb_session_extend(loaded, 0.5, null(), null(), &mut out, error) });
+        outcome(|error| unsafe { lb_session_extend(loaded, 0.5, null(), null(), &mut out, error) });
     assert_eq!((status, message.as_str()), (LB_ERROR_INVALID_ARGUMENT, "lb_keyframe is NULL"));
     assert!(out.is_null(), "a failed call wrote its out parameter");
     let mut lpips = null_mut();
-    let (status, _) = failure(|error| unsafe { lb_lpips_load(path.as_ptr(), &mut lpips, error) });
+    let (status, _) = outcome(|error| unsafe { lb_lpips_load(path.as_ptr(), &mut lpips, error) });
     assert_eq!(status, LB_ERROR_BAD_MODEL);
     assert!(lb_lpips_retain(lpips).is_null());
     lb_lpips_release(lpips);
