@@ -458,7 +458,8 @@ fn every_function_of_the_header_is_called_here() {
     let mut seen = 0;
     for name in common::c::functions(&header) {
         seen += 1;
-        let called = here.contains(&format!("{name}(")) || here.contains(&format!("{name},"));
+        // By a call of its own, or handed to one that makes the struct.
+        let called = ["(", ",", ")"].iter().any(|end| here.contains(&format!("{name}{end}")));
         assert!(called || plain.contains(&name.as_str()), "{name} is not tested with bad input");
     }
     assert!(seen >= 30, "only {seen} functions were found");
