@@ -65,12 +65,24 @@ pub struct ConvSpec {
     pub before: usize,
     /// Zeros after the last row and column.
     pub after: usize,
+    /// For [`Backend::upsample_conv2d`], and only for it: a backend may pack the weights otherwise.
+    pub upsamples: bool,
 }
 
 impl ConvSpec {
     /// Stride 1 and `padding` zeros on every side.
     pub fn same(padding: usize) -> Self {
-        ConvSpec { stride: 1, before: padding, after: padding }
+        ConvSpec { stride: 1, before: padding, after: padding, upsamples: false }
+    }
+
+    /// A step of 2, which halves a picture.
+    pub fn halving(before: usize, after: usize) -> Self {
+        ConvSpec { stride: 2, before, after, upsamples: false }
+    }
+
+    /// A kernel of 3x3 over a picture that is enlarged first.
+    pub fn upsampling() -> Self {
+        ConvSpec { upsamples: true, ..ConvSpec::same(1) }
     }
 }
 
@@ -131,8 +143,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Scale and shift of a normalisation.
     type Norm: Send + Sync + 'static;
 
-    /// The memory that a packed weight takes, in bytes.
-    const WEIGHT_BYTES: usize = size_of::<f32>();
+    /// The memory that all packed weights take, in bytes, `numbers` of them having been loaded.
+    fn weight_bytes(&self, numbers: u64) -> u64 {
+        numbers * size_of::<f32>() as u64
+    }
 
     /// What decides the last bits of its results.
     fn numerics(&self) -> Numerics {

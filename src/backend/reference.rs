@@ -232,7 +232,7 @@ fn unroll(
 fn convolve(x: &Tensor, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
     let [n, h, w, c] = dims(x)?;
     let [kh, kw] = conv.kernel;
-    let ConvSpec { stride, before, after } = conv.spec;
+    let ConvSpec { stride, before, after, .. } = conv.spec;
     let length = |length: usize, kernel: usize| {
         (length + before + after).checked_sub(kernel).map(|rest| rest / stride + 1)
     };

@@ -29,7 +29,8 @@ pub(crate) struct Pipeline<B: Backend> {
     /// Channels of the VAE's two outermost levels, and of the UNet's outermost.
     vae_channels: [usize; 2],
     unet_channels: usize,
-    weight_bytes: u64,
+    /// Of all weights.
+    numbers: u64,
     /// Samples that the UNet has evaluated.
     samples: AtomicU64,
 }
@@ -70,7 +71,7 @@ impl<B: Backend> Pipeline<B> {
             factor,
             vae_channels,
             unet_channels,
-            weight_bytes: meter.numbers() * B::WEIGHT_BYTES as u64,
+            numbers: meter.numbers(),
             samples: AtomicU64::new(0),
         })
     }
@@ -179,7 +180,7 @@ impl<B: Backend> Engine for Pipeline<B> {
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.backend.weight_bytes(self.numbers)
     }
 
     fn samples(&self) -> u64 {

@@ -128,7 +128,7 @@ pub(super) fn devices() -> Vec<Device> {
             ordinal: 0,
             name: model.unwrap_or_else(|| "unnamed processor".into()),
             usable: true,
-            why: format!("{threads} threads, level {level}; computes in f32 (reference backend)"),
+            why: format!("{threads} threads, level {level}; computes in f32"),
             looked_for: Vec::new(),
         },
         Device {

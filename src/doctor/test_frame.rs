@@ -38,7 +38,9 @@ pub(super) struct TestFrame {
     seconds: f64,
     /// XXH3-128 of the 8-bit RGB pixels.
     hash: String,
-    /// The hash recorded on this level of processor; nothing where none was.
+    /// What the processor ran.
+    kernels: String,
+    /// The hash recorded for these kernels; nothing where none was.
     expected_hash: Option<String>,
     hash_as_expected: Option<bool>,
     /// Of the means of the frame's parts from the recorded ones, in 255ths.
@@ -63,9 +65,9 @@ const STEPS: usize = 4;
 #[cfg(feature = "demo")]
 const T: f64 = 0.5;
 
-/// The frame's 8-bit pixels, and the means of its parts.
+/// The kernels that made the frame, its 8-bit pixels, and the means of its parts.
 #[cfg(feature = "demo")]
-fn picture() -> Result<(Vec<u8>, Vec<f64>)> {
+fn picture() -> Result<(String, Vec<u8>, Vec<f64>)> {
     use crate::blend::{BlendOptions, Branching, Keyframe, Session};
     use crate::diffusion::Model;
     use crate::progress::Call;
@@ -79,13 +81,14 @@ fn picture() -> Result<(Vec<u8>, Vec<f64>)> {
         ..BlendOptions::default()
     };
     let frame = Session::new(&model, &keyframes, &options)?.render(T, &Call::new())?;
-    Ok((frame.to_rgb8(), means(frame.rgb(), SIZE)))
+    let kernels = model.engine().numerics().kernels;
+    Ok((kernels, frame.to_rgb8(), means(frame.rgb(), SIZE)))
 }
 
 #[cfg(feature = "demo")]
 pub(super) fn test_frame() -> Result<TestFrame> {
     let start = std::time::Instant::now();
-    let (pixels, means) = picture()?;
+    let (kernels, pixels, means) = picture()?;
     let recorded = recorded()?;
     if means.len() != recorded.means.len() {
         return Err(Error::new(ErrorKind::Internal, format!("{} means", means.len())));
@@ -93,7 +96,7 @@ pub(super) fn test_frame() -> Result<TestFrame> {
     let differences = means.iter().zip(&recorded.means).map(|(got, wanted)| (got - wanted).abs());
     let largest_difference = differences.fold(0.0, f64::max);
     let hash = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&pixels));
-    let expected_hash = recorded.hashes.get(super::machine::cpu().level).cloned();
+    let expected_hash = recorded.hashes.get(&kernels).cloned();
     let hash_as_expected = expected_hash.as_ref().map(|expected| *expected == hash);
     Ok(TestFrame {
         prompts: PROMPTS,
@@ -104,6 +107,7 @@ pub(super) fn test_frame() -> Result<TestFrame> {
         seconds: start.elapsed().as_secs_f64(),
         as_expected: largest_difference <= BOUND && hash_as_expected != Some(false),
         hash,
+        kernels,
         expected_hash,
         hash_as_expected,
         largest_difference,
@@ -133,10 +137,9 @@ mod tests {
         let bless = std::env::var_os("LATENTBLEND_BLESS").is_some();
         let found = test_frame().unwrap();
         if !found.as_expected && bless {
-            let means =
-                picture().unwrap().1.iter().map(|m| (m * 1000.0).round() / 1000.0).collect();
-            let level = crate::doctor::machine::cpu().level.to_owned();
-            let recorded = Recorded { hashes: [(level, found.hash.clone())].into(), means };
+            let (kernels, _, means) = picture().unwrap();
+            let means = means.iter().map(|m| (m * 1000.0).round() / 1000.0).collect();
+            let recorded = Recorded { hashes: [(kernels, found.hash.clone())].into(), means };
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctor/test_frame.json");
             std::fs::write(path, serde_json::to_string(&recorded).unwrap() + "\n").unwrap();
         }

@@ -119,7 +119,7 @@ impl<B: Backend> Unet<B> {
             }
             let downsample = if level + 1 < levels {
                 skips.push(output);
-                let spec = ConvSpec { stride: 2, before: 1, after: 1 };
+                let spec = ConvSpec::halving(1, 1);
                 let name = format!("{block}.downsamplers.0.conv");
                 Some(loader.layers.conv(&name, [output, output], 3, spec)?)
             } else {
@@ -146,7 +146,7 @@ impl<B: Backend> Unet<B> {
             }
             let upsample = if level > 0 {
                 let name = format!("{block}.upsamplers.0.conv");
-                Some(loader.layers.conv(&name, [output, output], 3, same)?)
+                Some(loader.layers.conv(&name, [output, output], 3, ConvSpec::upsampling())?)
             } else {
                 None
             };

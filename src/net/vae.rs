@@ -69,8 +69,8 @@ fn blocks<B: Backend>(
 ) -> Result<Vec<Block<B>>> {
     // The encoder pads below and to the right only, so that its stride of 2 halves exactly.
     let (direction, resize, spec) = match half {
-        "encoder" => ("down", "downsamplers", ConvSpec { stride: 2, before: 0, after: 1 }),
-        _ => ("up", "upsamplers", ConvSpec::same(1)),
+        "encoder" => ("down", "downsamplers", ConvSpec::halving(0, 1)),
+        _ => ("up", "upsamplers", ConvSpec::upsampling()),
     };
     let mut input = channels[0];
     let mut blocks = Vec::with_capacity(channels.len());

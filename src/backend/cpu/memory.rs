@@ -122,6 +122,12 @@ impl Shared {
         Shared(values.as_mut_ptr(), values.len())
     }
 
+    /// The value `start`, for who writes some from there on by pointer.
+    pub(super) fn at(self, start: usize) -> *mut f32 {
+        debug_assert!(start < self.1);
+        self.0.wrapping_add(start)
+    }
+
     /// `count` values from `start` on.
     ///
     /// # Safety

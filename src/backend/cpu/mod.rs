@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "products over rows whose lifetimes are seen here")]
 
 mod attention;
+mod conv;
 mod finish;
 mod function;
 mod level;
@@ -23,36 +24,25 @@ pub(super) use norm::Norm;
 
 use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Numerics, Sources};
 use crate::error::{Error, Result};
+pub(super) use conv::Conv;
+
 use attention::{Head, Part, attend};
-use finish::{Every2, Gate, Write};
+use finish::{Gate, Write};
 use memory::{Pool, Shared};
 use norm::normalized;
 use product::multiply;
 use rayon::prelude::*;
-use rows::{Geometry, Pixels, Plain};
-use std::sync::{Arc, OnceLock};
+use rows::Plain;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use weight::Packed;
-use winograd::{Picture, Transformed};
-
-/// The fewest pixels and channels for which Winograd's method is used.
-const WINOGRAD_PIXELS: usize = 64;
-const WINOGRAD_CHANNELS: usize = 48;
 
 /// The backend of the machine's own processor, f32.
 pub struct Cpu {
     level: Level,
     pool: Arc<Pool>,
-}
-
-/// A convolution.
-pub struct Conv {
-    weight: Packed,
-    kernel: [usize; 2],
-    spec: ConvSpec,
-    /// For a picture of twice the size, one small convolution for each of four pixels.
-    doubled: OnceLock<[Packed; 4]>,
-    /// The weights as Winograd's method has them.
-    transformed: OnceLock<Transformed>,
+    /// The bytes of all packed weights.
+    weights: AtomicU64,
 }
 
 /// A linear layer.
@@ -63,18 +53,18 @@ pub struct Linear {
 impl Cpu {
     /// A backend that uses the instructions of `level`.
     pub fn new(level: Level) -> Self {
-        Cpu { level, pool: Arc::default() }
+        Cpu { level, pool: Arc::default(), weights: AtomicU64::new(0) }
     }
 
-    /// The backend that `LATENTBLEND_CPU_LEVEL` asks for: a level's name, or "best". `None` where it is not
-    /// set, or names the reference.
+    /// The backend that `LATENTBLEND_CPU_LEVEL` asks for: a level's name, or "best", which it is where nothing
+    /// is set. `None` for "reference", which is not this backend.
     ///
     /// # Errors
     /// As [`Level::named`].
     pub fn from_environment() -> Result<Option<Self>> {
         match std::env::var("LATENTBLEND_CPU_LEVEL").unwrap_or_default().as_str() {
-            "" | "reference" => Ok(None),
-            "best" => Ok(Some(Cpu::new(Level::best()))),
+            "reference" => Ok(None),
+            "" | "best" => Ok(Some(Cpu::new(Level::best()))),
             name => Ok(Some(Cpu::new(Level::named(name)?))),
         }
     }
@@ -82,90 +72,6 @@ impl Cpu {
     /// The instructions in use.
     pub fn level(&self) -> Level {
         self.level
-    }
-
-    /// The geometry of `conv` on a picture of `size`.
-    fn geometry(conv: &Conv, size: [usize; 2]) -> Result<Geometry> {
-        Geometry::new(conv.kernel, conv.spec, size).ok_or_else(|| {
-            let ([h, w], [kh, kw]) = (size, conv.kernel);
-            Error::internal(format!("{h}x{w} pixels are fewer than a kernel of {kh}x{kw}"))
-        })
-    }
-
-    /// conv(x) + add with the given geometry.
-    fn convolve(
-        &self,
-        x: Sources<'_, Tensor>,
-        conv: &Conv,
-        geometry: Geometry,
-        add: Add<'_, Tensor>,
-    ) -> Tensor {
-        let [h, w] = geometry.output;
-        let shape = [x.first.shape[0], h, w, conv.weight.outputs];
-        let mut out = self.pool.take(shape.iter().product());
-        let pixels = Pixels::new(x, geometry);
-        let finish = Write {
-            out: Shared::new(out.values_mut()),
-            activation: Activation::Identity,
-            add: (&add).into(),
-            places: None,
-        };
-        let lengths = pixels.lengths();
-        let count = shape[..3].iter().product();
-        // SAFETY: `pixels` hands out whole pixels of borrowed tensors; `out` has a value for each row and
-        // output.
-        unsafe { multiply(self.level, &self.pool, &pixels, count, &lengths, &conv.weight, &finish) }
-        Tensor::new(shape, out)
-    }
-
-    /// The weights of `conv` over a picture of twice the size, as four convolutions of 2x2 over the
-    /// picture itself: of the three rows of the kernel two always fall on one row of the picture.
-    fn doubled<'a>(&self, conv: &'a Conv) -> &'a [Packed; 4] {
-        conv.doubled.get_or_init(|| {
-            let channels = conv.weight.inputs / 9;
-            [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[py, px]: [usize; 2]| {
-                // Rows of the kernel that fall on the upper and on the lower row.
-                let taps = |parity: usize, half: usize| match (parity, half) {
-                    (0, 0) => 0..1,
-                    (0, _) => 1..3,
-                    (_, 0) => 0..2,
-                    _ => 2..3,
-                };
-                let weight = &conv.weight;
-                let shape = [4 * channels, weight.outputs];
-                let bias = &weight.bias[..weight.outputs];
-                Packed::new(self.level, &self.pool, shape, Some(bias), |input, output| {
-                    let (tap, channel) = (input / channels, input % channels);
-                    let rows = taps(py, tap / 2);
-                    let pairs = rows.flat_map(|y| taps(px, tap % 2).map(move |x| y * 3 + x));
-                    pairs.map(|t| weight.at(t * channels + channel, output)).sum()
-                })
-            })
-        })
-    }
-
-    /// conv(x) + add by Winograd's method, where that is faster: a kernel of 3x3 over enough pixels and
-    /// channels to be worth the transforms.
-    fn winograd(&self, x: &Tensor, conv: &Conv, add: &Add<'_, Tensor>) -> Option<Tensor> {
-        let [n, h, w, c] = x.shape;
-        let outputs = conv.weight.outputs;
-        let fits = conv.kernel == [3, 3] && conv.spec == ConvSpec::same(1);
-        if !fits || h * w < WINOGRAD_PIXELS || c < WINOGRAD_CHANNELS || outputs < WINOGRAD_CHANNELS
-        {
-            return None;
-        }
-        let transformed = conv.transformed.get_or_init(|| {
-            let weight = &conv.weight;
-            let bias = &weight.bias[..outputs];
-            Transformed::new(self.level, &self.pool, [c, outputs], bias, |tap, input, output| {
-                weight.at(tap * c + input, output)
-            })
-        });
-        let mut out = self.pool.take(n * h * w * outputs);
-        let picture = Picture { values: x.values(), size: [h, w], channels: c };
-        let values = out.values_mut();
-        winograd::convolve(self.level, &self.pool, picture, transformed, add.into(), values);
-        Some(Tensor::new([n, h, w, outputs], out))
     }
 
     /// activation(rows of `x` times linear) + add
@@ -206,25 +112,14 @@ impl Backend for Cpu {
         }
     }
 
+    fn weight_bytes(&self, _: u64) -> u64 {
+        self.weights.load(Ordering::Relaxed)
+    }
+
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
-        let [outputs, channels, kh, kw]: [usize; 4] = weight
-            .shape()
-            .try_into()
-            .map_err(|_| Error::internal("a convolution's weight has not four axes"))?;
-        let bias = bias.as_ref().map(HostTensor::data);
-        let (values, taps) = (weight.data(), kh * kw);
-        let shape = [taps * channels, outputs];
-        let weight = Packed::new(self.level, &self.pool, shape, bias, |input, output| {
-            let (tap, channel) = (input / channels, input % channels);
-            values[(output * channels + channel) * taps + tap]
-        });
-        Ok(Conv {
-            weight,
-            kernel: [kh, kw],
-            spec,
-            doubled: OnceLock::new(),
-            transformed: OnceLock::new(),
-        })
+        let conv = Conv::new(self.level, &self.pool, &weight, bias.as_ref(), spec)?;
+        self.weights.fetch_add(conv.bytes(), Ordering::Relaxed);
+        Ok(conv)
     }
 
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
@@ -236,6 +131,7 @@ impl Backend for Cpu {
         let values = weight.data();
         let at = |input: usize, output: usize| values[output * inputs + input];
         let weight = Packed::new(self.level, &self.pool, [inputs, outputs], bias, at);
+        self.weights.fetch_add(weight.bytes(), Ordering::Relaxed);
         Ok(Linear { weight })
     }
 
@@ -272,13 +168,7 @@ impl Backend for Cpu {
     }
 
     fn conv2d(&self, x: Sources<'_, Tensor>, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
-        let [_, h, w, _] = x.first.shape;
-        if x.second.is_none()
-            && let Some(result) = self.winograd(x.first, conv, &add)
-        {
-            return Ok(result);
-        }
-        Ok(self.convolve(x, conv, Cpu::geometry(conv, [h, w])?, add))
+        conv.run(self.level, &self.pool, x, add)
     }
 
     fn norm_conv2d(
@@ -300,39 +190,7 @@ impl Backend for Cpu {
         width: usize,
         conv: &Conv,
     ) -> Result<Tensor> {
-        let [n, h, w, _] = x.shape;
-        if [height, width] != [2 * h, 2 * w]
-            || conv.kernel != [3, 3]
-            || conv.spec != ConvSpec::same(1)
-        {
-            let geometry = Cpu::geometry(conv, [height, width])?;
-            return Ok(self.convolve(x.into(), conv, geometry, Add::Nothing));
-        }
-        let shape = [n, height, width, conv.weight.outputs];
-        let mut out = self.pool.take(shape.iter().product());
-        for (parity, weight) in self.doubled(conv).iter().enumerate() {
-            let [py, px] = [parity / 2, parity % 2];
-            let geometry = Geometry {
-                kernel: [2, 2],
-                stride: 1,
-                before: [1 - py, 1 - px],
-                output: [h, w],
-                enlarged: [h, w],
-            };
-            let pixels = Pixels::new(x.into(), geometry);
-            let finish = Write {
-                out: Shared::new(out.values_mut()),
-                activation: Activation::Identity,
-                add: finish::Added::Nothing,
-                places: Some(Every2 { size: [h, w], first: [py, px] }),
-            };
-            let lengths = pixels.lengths();
-            // SAFETY: whole pixels of a borrowed tensor; each of the four writes pixels of its own.
-            unsafe {
-                multiply(self.level, &self.pool, &pixels, n * h * w, &lengths, weight, &finish)
-            }
-        }
-        Ok(Tensor::new(shape, out))
+        conv.run_enlarged(self.level, &self.pool, x, [height, width])
     }
 
     fn normalize(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {

@@ -142,8 +142,8 @@ struct Apply<'a> {
     /// For each channel: mean, the mean's rest, factor x scale, shift.
     constants: [&'a [f32]; 4],
     activation: Activation,
-    /// The first pixel's first value; pixels are `pitch` apart.
-    out: &'a mut [f32],
+    /// The first pixel's first value; pixels are `pitch` apart. Others write between them, so it is no slice.
+    out: *mut f32,
     pitch: usize,
 }
 
@@ -153,12 +153,11 @@ impl Kernel for Apply<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Apply { pixels, channels, constants: [high, low, scale, shift], .. } = self;
-        let pixels = pixels.chunks_exact(channels);
-        for (pixel, out) in pixels.zip(self.out.chunks_mut(self.pitch)) {
-            let out = &mut out[..channels];
+        for (index, pixel) in pixels.chunks_exact(channels).enumerate() {
+            let out = self.out.wrapping_add(index * self.pitch);
             for start in (0..channels).step_by(S::LANES) {
                 let count = S::LANES.min(channels - start);
-                // SAFETY: all hold `count` more values from `start` on.
+                // SAFETY: all hold `count` more values from `start` on; the result's are this task's alone.
                 unsafe {
                     let x = load_some::<S>(pixel.as_ptr().add(start), count);
                     let x = x.sub(load_some(high.as_ptr().add(start), count));
@@ -167,7 +166,7 @@ impl Kernel for Apply<'_> {
                         load_some(scale.as_ptr().add(start), count),
                         load_some(shift.as_ptr().add(start), count),
                     );
-                    store_some(activate(self.activation, y), out.as_mut_ptr().add(start), count);
+                    store_some(activate(self.activation, y), out.add(start), count);
                 }
             }
         }
@@ -315,7 +314,6 @@ pub(super) fn normalized(
                 for (values, own) in parts {
                     let run = |(chunk, pixels): (usize, &[f32])| {
                         let start = (sample * h * w + chunk * CHUNK) * channels + first;
-                        let length = (pixels.len() / own - 1) * channels + own;
                         let range = first..first + own;
                         let kernel = Apply {
                             pixels,
@@ -327,12 +325,11 @@ pub(super) fn normalized(
                                 &norm.shift[range],
                             ],
                             activation,
-                            // SAFETY: each chunk of each source writes channels of its own; the range
-                            // spans others' channels between, which it leaves alone.
-                            out: unsafe { shared.part(start, length) },
+                            out: shared.at(start),
                             pitch: channels,
                         };
-                        // SAFETY: the slices are what the kernel's text asks for.
+                        // SAFETY: each chunk of each source writes pixels and channels of its own,
+                        // which lie within the result.
                         unsafe { level.run(kernel) }
                     };
                     if values.len() < SHARE {

@@ -61,7 +61,7 @@ pub(super) struct Geometry {
 impl Geometry {
     /// That of `spec` on an input of `height` x `width`; none where the kernel is larger than the input.
     pub(super) fn new(kernel: [usize; 2], spec: ConvSpec, enlarged: [usize; 2]) -> Option<Self> {
-        let ConvSpec { stride, before, after } = spec;
+        let ConvSpec { stride, before, after, .. } = spec;
         let length = |axis: usize| {
             let rest = (enlarged[axis] + before + after).checked_sub(kernel[axis])?;
             Some(rest / stride + 1)

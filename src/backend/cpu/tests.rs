@@ -153,7 +153,7 @@ fn a_convolution_is_its_sum() {
     for cpu in levels() {
         let mut source = Source(1);
         for [n, h, w, c, outputs, kernel, stride, before, after] in SHAPES {
-            let spec = ConvSpec { stride, before, after };
+            let spec = ConvSpec { stride, before, after, upsamples: false };
             let x = source.tensor(&[n, h, w, c]);
             let weight = source.tensor(&[outputs, c, kernel, kernel]);
             let bias = source.tensor(&[outputs]);
@@ -235,7 +235,7 @@ fn an_enlarged_picture_is_convolved() {
                     wide(&x)[source * 12..(source + 1) * 12].to_vec()
                 })
                 .collect();
-            let spec = ConvSpec::same(1);
+            let spec = ConvSpec::upsampling();
             let (want, _) = convolved(&large, [2, height, width, 12], &weight, &bias, spec);
             let conv = cpu.conv(weight, Some(bias), spec).unwrap();
             let x = cpu.upload(&x).unwrap();

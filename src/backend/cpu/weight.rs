@@ -78,6 +78,11 @@ impl Packed {
         Packed { values, bias: padded_bias, inputs, outputs, width }
     }
 
+    /// What it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        size_of_val(self.values.values()) as u64
+    }
+
     pub(super) fn panels(&self) -> usize {
         self.outputs.div_ceil(self.width)
     }
@@ -91,11 +96,6 @@ impl Packed {
     pub(super) fn panel(&self, panel: usize, input: usize) -> &[f32] {
         let start = panel * self.width * self.inputs + input * self.panel_width(panel);
         &self.values.values()[start..]
-    }
-
-    /// The weight of `input` in `output`.
-    pub(super) fn at(&self, input: usize, output: usize) -> f32 {
-        self.panel(output / self.width, input)[output % self.width]
     }
 }
 

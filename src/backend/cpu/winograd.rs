@@ -36,14 +36,14 @@ impl Transformed {
         level: Level,
         pool: &Arc<Pool>,
         [inputs, outputs]: [usize; 2],
-        bias: &[f32],
+        bias: Option<&[f32]>,
         at: impl Fn(usize, usize, usize) -> f32,
     ) -> Self {
         const G: [[f64; 3]; 4] =
             [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
         let place = |place: usize| {
             let (down, across) = (G[place / 4], G[place % 4]);
-            Packed::new(level, pool, [inputs, outputs], Some(bias), |input, output| {
+            Packed::new(level, pool, [inputs, outputs], bias, |input, output| {
                 let tap = |tap: usize| {
                     down[tap / 3] * across[tap % 3] * f64::from(at(tap, input, output))
                 };
@@ -51,6 +51,11 @@ impl Transformed {
             })
         };
         Transformed { weights: (0..16).map(place).collect() }
+    }
+
+    /// What it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.weights.iter().map(Packed::bytes).sum()
     }
 }
 
