@@ -88,18 +88,19 @@ impl Kernel for Block<'_> {
         let query = queries.values.as_ptr().wrapping_add(first * queries.pitch + queries.start);
         for start in (0..end).step_by(KEYS) {
             let keys = KEYS.min(end - start);
-            for row in (0..count).step_by(S::ROWS) {
-                let rows = S::ROWS.min(count - row);
-                let at = |i: usize| query.wrapping_add((row + i.min(rows - 1)) * queries.pitch);
-                let run = [Run { at: std::array::from_fn(at), length: width }];
-                let panel_width = head.keys.width;
-                for panel in start / panel_width..(start + keys).div_ceil(panel_width) {
-                    let vectors = head.keys.panel_width(panel) / S::LANES;
+            let panel_width = head.keys.width;
+            for panel in start / panel_width..(start + keys).div_ceil(panel_width) {
+                let vectors = head.keys.panel_width(panel) / S::LANES;
+                let column = panel * panel_width - start;
+                let panel = head.keys.panel(panel, 0).as_ptr();
+                for row in (0..count).step_by(S::ROWS) {
+                    let rows = S::ROWS.min(count - row);
+                    let at = |i: usize| query.wrapping_add((row + i.min(rows - 1)) * queries.pitch);
+                    let run = [Run { at: std::array::from_fn(at), length: width }];
                     // SAFETY: the rows hold `width` values, as the panel does; scores of a block have
                     // room for whole panels, whose width divides KEYS.
                     unsafe {
-                        let c = scores.as_mut_ptr().add(row * KEYS + panel * panel_width - start);
-                        let panel = head.keys.panel(panel, 0).as_ptr();
+                        let c = scores.as_mut_ptr().add(row * KEYS + column);
                         any_tile::<S>([rows, vectors], &run, panel, c, KEYS, false);
                     }
                 }
@@ -121,18 +122,19 @@ impl Kernel for Block<'_> {
                     }
                 }
             }
-            for row in (0..count).step_by(S::ROWS) {
-                let rows = S::ROWS.min(count - row);
-                let weights = scores.as_ptr();
-                let at = |i: usize| weights.wrapping_add((row + i.min(rows - 1)) * KEYS);
-                let run = [Run { at: std::array::from_fn(at), length: keys }];
-                for panel in 0..head.values.panels() {
-                    let vectors = head.values.panel_width(panel) / S::LANES;
+            let weights = scores.as_ptr();
+            for panel in 0..head.values.panels() {
+                let vectors = head.values.panel_width(panel) / S::LANES;
+                let column = panel * head.values.width;
+                let panel = head.values.panel(panel, start).as_ptr();
+                for row in (0..count).step_by(S::ROWS) {
+                    let rows = S::ROWS.min(count - row);
+                    let at = |i: usize| weights.wrapping_add((row + i.min(rows - 1)) * KEYS);
+                    let run = [Run { at: std::array::from_fn(at), length: keys }];
                     // SAFETY: rows of `keys` weights; the panel from `start` on holds as many tokens;
                     // rows of `mixed` are as wide as all panels.
                     unsafe {
-                        let c = mixed.as_mut_ptr().add(row * padded + panel * head.values.width);
-                        let panel = head.values.panel(panel, start).as_ptr();
+                        let c = mixed.as_mut_ptr().add(row * padded + column);
                         any_tile::<S>([rows, vectors], &run, panel, c, padded, true);
                     }
                 }

@@ -9,11 +9,11 @@ use super::level::Level;
 use super::memory::{Pool, Shared, Tensor};
 use super::product::multiply;
 use super::rows::{Geometry, Pixels};
-use super::weight::Packed;
+use super::weight::{Packed, Stored};
 use super::winograd::{self, Picture, Transformed};
 use crate::backend::{Activation, Add, ConvSpec, HostTensor, Sources};
 use crate::error::{Error, Result};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The fewest channels, in and out, whose products are worth Winograd's transforms.
 const WINOGRAD_CHANNELS: usize = 48;
@@ -33,12 +33,12 @@ pub struct Conv {
 /// Packed weights.
 enum Form {
     /// One product over the pixels under the kernel.
-    Direct(Packed),
+    Direct(Packed<Stored>),
     /// A kernel of 3x3 by Winograd's method.
-    Winograd(Transformed),
-    /// For a picture that is enlarged: for one of twice the size a small convolution for each of four pixels,
-    /// and a plain one for all others.
-    Enlarged { doubled: Box<[Packed; 4]>, direct: Packed },
+    Winograd(Box<Transformed>),
+    /// For a picture that is enlarged to twice its size: a small convolution for each of four pixels. For other
+    /// sizes a plain one, which is worked out when it is wanted first.
+    Enlarged { doubled: Box<[Packed<Stored>; 4]>, direct: OnceLock<Packed<Stored>> },
 }
 
 impl Conv {
@@ -59,33 +59,36 @@ impl Conv {
         let at = |tap: usize, channel: usize, output: usize| {
             values[(output * channels + channel) * taps + tap]
         };
-        let direct = || {
-            Packed::new(level, pool, [taps * channels, outputs], bias, |input, output| {
-                at(input / channels, input % channels, output)
-            })
-        };
+        let shape = [channels, outputs];
         let same = [kh, kw] == [3, 3] && [spec.stride, spec.before, spec.after] == [1, 1, 1];
         let large = channels >= WINOGRAD_CHANNELS && outputs >= WINOGRAD_CHANNELS;
         let form = if same && spec.upsamples {
-            Form::Enlarged {
-                doubled: Box::new(doubled(level, pool, [channels, outputs], bias, at)),
-                direct: direct(),
-            }
+            let doubled = doubled(level, pool, shape, bias, at);
+            Form::Enlarged { doubled: Box::new(doubled), direct: OnceLock::new() }
         } else if same && large && channels * outputs <= WINOGRAD_WEIGHTS {
-            Form::Winograd(Transformed::new(level, pool, [channels, outputs], bias, at))
+            Form::Winograd(Box::new(Transformed::new(level, pool, shape, bias, at)))
         } else {
-            Form::Direct(direct())
+            Form::Direct(direct(level, pool, taps, shape, bias, at))
         };
         Ok(Conv { kernel: [kh, kw], spec, outputs, form })
     }
 
-    /// What the packed weights take.
+    /// What the packed weights take, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         match &self.form {
             Form::Direct(direct) => direct.bytes(),
             Form::Winograd(transformed) => transformed.bytes(),
+            Form::Enlarged { doubled, .. } => doubled.iter().map(|weight| weight.bytes()).sum(),
+        }
+    }
+
+    /// The weights as one product has them; none where they are only there for Winograd's method.
+    fn plain(&self, level: Level, pool: &Arc<Pool>) -> Option<&Packed<Stored>> {
+        match &self.form {
+            Form::Direct(direct) => Some(direct),
+            Form::Winograd(_) => None,
             Form::Enlarged { doubled, direct } => {
-                direct.bytes() + doubled.iter().map(Packed::bytes).sum::<u64>()
+                Some(direct.get_or_init(|| undoubled(level, pool, doubled)))
             }
         }
     }
@@ -99,20 +102,16 @@ impl Conv {
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
         let [n, h, w, _] = x.first.shape;
-        match &self.form {
-            Form::Winograd(transformed) => {
-                let both = x.second.map(|second| joined(pool, x.first, second));
-                let x = both.as_ref().unwrap_or(x.first);
-                let mut out = pool.take(n * h * w * self.outputs);
-                let picture = Picture { values: x.values(), size: [h, w], channels: x.channels() };
-                let (add, values) = ((&add).into(), out.values_mut());
-                winograd::convolve(level, pool, picture, transformed, add, values);
-                Ok(Tensor::new([n, h, w, self.outputs], out))
-            }
-            Form::Direct(direct) | Form::Enlarged { direct, .. } => {
-                self.direct(level, pool, x, direct, [h, w], add)
-            }
+        if let Form::Winograd(transformed) = &self.form {
+            let both = x.second.map(|second| joined(pool, x.first, second));
+            let x = both.as_ref().unwrap_or(x.first);
+            let mut out = pool.take(n * h * w * self.outputs);
+            let picture = Picture { values: x.values(), size: [h, w], channels: x.channels() };
+            let (add, values) = ((&add).into(), out.values_mut());
+            winograd::convolve(level, pool, picture, transformed, add, values);
+            return Ok(Tensor::new([n, h, w, self.outputs], out));
         }
+        self.direct(level, pool, x, [h, w], add)
     }
 
     /// conv(u), u being `x` enlarged to `size`.
@@ -126,10 +125,7 @@ impl Conv {
         let [n, h, w, _] = x.shape;
         let doubled = match &self.form {
             Form::Enlarged { doubled, .. } if size == [2 * h, 2 * w] => doubled,
-            Form::Enlarged { direct, .. } | Form::Direct(direct) => {
-                return self.direct(level, pool, x.into(), direct, size, Add::Nothing);
-            }
-            Form::Winograd(_) => return Err(Error::internal("not a convolution that enlarges")),
+            _ => return self.direct(level, pool, x.into(), size, Add::Nothing),
         };
         let [height, width] = size;
         let mut out = pool.take(n * height * width * self.outputs);
@@ -162,10 +158,12 @@ impl Conv {
         level: Level,
         pool: &Arc<Pool>,
         x: Sources<'_, Tensor>,
-        weight: &Packed,
         size: [usize; 2],
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
+        let weight = self
+            .plain(level, pool)
+            .ok_or_else(|| Error::internal("not a convolution for a picture that is enlarged"))?;
         let geometry = Geometry::new(self.kernel, self.spec, size).ok_or_else(|| {
             let ([h, w], [kh, kw]) = (size, self.kernel);
             Error::internal(format!("{h}x{w} pixels are fewer than a kernel of {kh}x{kw}"))
@@ -202,6 +200,19 @@ fn joined(pool: &Arc<Pool>, first: &Tensor, second: &Tensor) -> Tensor {
     Tensor::new([n, h, w, a + b], out)
 }
 
+/// The weights as one product has them.
+fn direct(
+    level: Level,
+    pool: &Arc<Pool>,
+    taps: usize,
+    [channels, outputs]: [usize; 2],
+    bias: Option<&[f32]>,
+    at: impl Fn(usize, usize, usize) -> f32 + Sync,
+) -> Packed<Stored> {
+    let at = |input: usize, output: usize| at(input / channels, input % channels, output);
+    Packed::new(level, pool, [taps * channels, outputs], bias, at).stored()
+}
+
 /// The weights over a picture of twice the size, as four convolutions of 2x2 over the picture itself: of the
 /// three rows of the kernel two always fall on one row of the picture.
 fn doubled(
@@ -209,8 +220,8 @@ fn doubled(
     pool: &Arc<Pool>,
     [channels, outputs]: [usize; 2],
     bias: Option<&[f32]>,
-    at: impl Fn(usize, usize, usize) -> f32,
-) -> [Packed; 4] {
+    at: impl Fn(usize, usize, usize) -> f32 + Sync,
+) -> [Packed<Stored>; 4] {
     [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[py, px]: [usize; 2]| {
         // Rows of the kernel that fall on the upper and on the lower row.
         let taps = |parity: usize, half: usize| match (parity, half) {
@@ -219,11 +230,37 @@ fn doubled(
             (_, 0) => 0..2,
             _ => 2..3,
         };
-        Packed::new(level, pool, [4 * channels, outputs], bias, |input, output| {
-            let (tap, channel) = (input / channels, input % channels);
+        let sum = |tap: usize, channel: usize, output: usize| {
             let rows = taps(py, tap / 2);
             let pairs = rows.flat_map(|y| taps(px, tap % 2).map(move |x| y * 3 + x));
             pairs.map(|t| at(t, channel, output)).sum()
-        })
+        };
+        direct(level, pool, 4, [channels, outputs], bias, sum)
+    })
+}
+
+/// The kernel of 3x3 that `doubled` is of: its corners stand there alone, the others are differences, a few
+/// units of the last place off.
+fn undoubled(level: Level, pool: &Arc<Pool>, doubled: &[Packed<Stored>; 4]) -> Packed<Stored> {
+    let (outputs, channels) = (doubled[0].outputs, doubled[0].inputs / 4);
+    let bias = &doubled[0].bias[..outputs];
+    direct(level, pool, 9, [channels, outputs], Some(bias), |tap, channel, output| {
+        let of = |parity: usize, tap: usize| {
+            f64::from(doubled[parity].at(tap * channels + channel, output))
+        };
+        let (first, last) = (of(0, 0), of(3, 3));
+        let (right, below) = (of(1, 0) - first, of(2, 0) - first);
+        let weight = match tap {
+            0 => first,
+            1 => right,
+            2 => of(1, 1),
+            3 => below,
+            4 => of(3, 0) - first - right - below,
+            5 => of(1, 3) - last,
+            6 => of(2, 2),
+            7 => of(2, 3) - last,
+            _ => last,
+        };
+        weight as f32
     })
 }

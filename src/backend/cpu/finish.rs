@@ -9,7 +9,7 @@ use super::function::{activate, gelu};
 use super::level::Level;
 use super::memory::{Shared, Tensor};
 use super::simd::{Kernel, Simd};
-use super::weight::{COLUMNS, Packed};
+use super::weight::{COLUMNS, Packed, Stored};
 use crate::backend::{Activation, Add};
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub(super) trait Finish: Sync {
         &self,
         rows: Range<usize>,
         panels: [Range<usize>; 2],
-        weight: &Packed,
+        weight: &Packed<Stored>,
         block: &[f32],
     );
 }
@@ -106,7 +106,7 @@ impl Finish for Write<'_> {
         &self,
         rows: Range<usize>,
         [panels, _]: [Range<usize>; 2],
-        weight: &Packed,
+        weight: &Packed<Stored>,
         block: &[f32],
     ) {
         let first = panels.start * weight.width;
@@ -160,7 +160,7 @@ impl Finish for Gate {
         &self,
         rows: Range<usize>,
         [values, gates]: [Range<usize>; 2],
-        weight: &Packed,
+        weight: &Packed<Stored>,
         block: &[f32],
     ) {
         let (first, second) = (values.start * weight.width, gates.start * weight.width);

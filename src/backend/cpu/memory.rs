@@ -15,6 +15,9 @@ struct Line([f32; 16]);
 /// Idle buffers above this many bytes in all go back to the system.
 const IDLE_BYTES: usize = 256 << 20;
 
+/// Before a new buffer of as many bytes is made, idle ones of other sizes go.
+const LARGE_BYTES: usize = 32 << 20;
+
 /// Buffers that wait to be used again. A network asks for the same sizes at every step, and fresh memory
 /// of the system costs a fault per page.
 #[derive(Default)]
@@ -45,9 +48,22 @@ impl Pool {
                 self.idle_bytes.fetch_sub(size_of_val(&*found), Ordering::Relaxed);
                 found
             }
-            None => vec![Line([0.0; 16]); lines],
+            None => {
+                if lines * size_of::<Line>() >= LARGE_BYTES {
+                    self.empty();
+                }
+                vec![Line([0.0; 16]); lines]
+            }
         };
         Buffer { lines, length, pool: Arc::clone(self) }
+    }
+
+    /// Gives all idle buffers back to the system.
+    fn empty(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        let bytes = |lines: &Vec<Line>| size_of_val(&**lines);
+        let sum = idle.values().flatten().map(bytes).sum();
+        self.idle_bytes.fetch_sub(sum, Ordering::Relaxed);
     }
 
     fn give_back(&self, lines: Vec<Line>) {

@@ -35,7 +35,7 @@ use rayon::prelude::*;
 use rows::Plain;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use weight::Packed;
+use weight::{Packed, Stored};
 
 /// The backend of the machine's own processor, f32.
 pub struct Cpu {
@@ -47,7 +47,7 @@ pub struct Cpu {
 
 /// A linear layer.
 pub struct Linear {
-    weight: Packed,
+    weight: Packed<Stored>,
 }
 
 impl Cpu {
@@ -130,7 +130,7 @@ impl Backend for Cpu {
         let bias = bias.as_ref().map(HostTensor::data);
         let values = weight.data();
         let at = |input: usize, output: usize| values[output * inputs + input];
-        let weight = Packed::new(self.level, &self.pool, [inputs, outputs], bias, at);
+        let weight = Packed::new(self.level, &self.pool, [inputs, outputs], bias, at).stored();
         self.weights.fetch_add(weight.bytes(), Ordering::Relaxed);
         Ok(Linear { weight })
     }

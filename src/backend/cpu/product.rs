@@ -15,7 +15,7 @@ use super::level::Level;
 use super::memory::Pool;
 use super::rows::Rows;
 use super::simd::{Kernel, Simd};
-use super::weight::{COLUMNS, Packed, Segment, blocks};
+use super::weight::{COLUMNS, Packed, Segment, Stored, blocks};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ pub(super) unsafe fn any_tile<S: Simd>(
 
 /// A block of rows times some panels.
 struct Task<'a, R, F> {
-    weight: &'a Packed,
+    weight: &'a Packed<Stored>,
     source: &'a R,
     finish: &'a F,
     blocks: &'a [(usize, Vec<Segment>)],
@@ -113,6 +113,8 @@ struct Task<'a, R, F> {
     panels: [Range<usize>; 2],
     /// (rows, COLUMNS), the last tile's missing rows not among them.
     scratch: &'a mut [f32],
+    /// Room for a block of a panel.
+    wide: &'a mut [f32],
 }
 
 impl<R: Rows, F: Finish> Kernel for Task<'_, R, F> {
@@ -120,36 +122,41 @@ impl<R: Rows, F: Finish> Kernel for Task<'_, R, F> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Task { weight, source, finish, blocks, rows, panels, scratch } = self;
+        let Task { weight, source, finish, blocks, rows, panels, scratch, wide } = self;
         let base = scratch.as_mut_ptr();
-        let mut runs = Vec::with_capacity(32);
+        let mut runs = Vec::with_capacity(rows.len().div_ceil(S::ROWS) * 4);
         for (index, (first, segments)) in blocks.iter().enumerate() {
+            runs.clear();
+            let depth = segments.iter().map(|segment| segment.length).sum();
             for start in rows.clone().step_by(S::ROWS) {
                 let count = S::ROWS.min(rows.end - start);
                 // Pointers of rows that a smaller tile doesn't have are never read.
                 let places: [R::Place; MOST_ROWS] =
                     std::array::from_fn(|i| source.place(start + i.min(count - 1)));
-                runs.clear();
                 runs.extend(segments.iter().map(|segment| Run {
                     at: std::array::from_fn(|i| {
                         source.run(places[i], segment.run).wrapping_add(segment.start)
                     }),
                     length: segment.length,
                 }));
-                let mut column = 0;
-                for panel in panels.iter().cloned().flatten() {
-                    let width = weight.panel_width(panel);
-                    let values = weight.panel(panel, *first).as_ptr();
+            }
+            // A panel stays in the first level cache while all rows pass it.
+            let mut column = 0;
+            for panel in panels.iter().cloned().flatten() {
+                let width = weight.panel_width(panel);
+                let values = weight.block(panel, *first, depth, wide).as_ptr();
+                let tiles = rows.clone().step_by(S::ROWS).zip(runs.chunks_exact(segments.len()));
+                for (start, runs) in tiles {
                     // SAFETY: `source` hands out pointers valid for its runs; the panel holds `width`
-                    // values for each input of the block; `scratch` has `count` rows of COLUMNS from
-                    // `start` on, and the panels of a task are at most that wide.
+                    // values for each input of the block; `scratch` has a row of COLUMNS for each of
+                    // `rows`, and the panels of a task are at most that wide.
                     unsafe {
                         let c = base.add((start - rows.start) * COLUMNS + column);
-                        let size = [count, width / S::LANES];
-                        any_tile::<S>(size, &runs, values, c, COLUMNS, index > 0);
+                        let size = [S::ROWS.min(rows.end - start), width / S::LANES];
+                        any_tile::<S>(size, runs, values, c, COLUMNS, index > 0);
                     }
-                    column += width;
                 }
+                column += width;
             }
         }
         // SAFETY: each task finishes rows and columns of its own.
@@ -158,7 +165,7 @@ impl<R: Rows, F: Finish> Kernel for Task<'_, R, F> {
 }
 
 /// How many columns' panels a task has: one run of them, or for gated results one run in each half.
-fn tasks_of(weight: &Packed, gated: bool) -> Vec<[Range<usize>; 2]> {
+fn tasks_of(weight: &Packed<Stored>, gated: bool) -> Vec<[Range<usize>; 2]> {
     let panels = weight.panels();
     let step = (COLUMNS / weight.width).max(1);
     if gated {
@@ -183,7 +190,7 @@ pub(super) unsafe fn multiply<R: Rows, F: Finish>(
     source: &R,
     count: usize,
     lengths: &[usize],
-    weight: &Packed,
+    weight: &Packed<Stored>,
     finish: &F,
 ) {
     debug_assert_eq!(lengths.iter().sum::<usize>(), weight.inputs);
@@ -200,6 +207,7 @@ pub(super) unsafe fn multiply<R: Rows, F: Finish>(
         let (band, column) = (index % bands, index / bands);
         let rows = band * height..((band + 1) * height).min(count);
         let mut scratch = pool.take(rows.len() * COLUMNS);
+        let mut wide = pool.take(weight.widened());
         let task = Task {
             weight,
             source,
@@ -208,6 +216,7 @@ pub(super) unsafe fn multiply<R: Rows, F: Finish>(
             rows,
             panels: columns[column].clone(),
             scratch: scratch.values_mut(),
+            wide: wide.values_mut(),
         };
         // SAFETY: the caller's promise for source and finish.
         unsafe { level.run(task) }

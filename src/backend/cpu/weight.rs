@@ -1,11 +1,18 @@
 //! In: a matrix (inputs, outputs). Out: [`Packed`], the matrix in the order in which tiles read it.
 //!
+//! Weights that came from f16 files are kept in f16: every one of them is such a number, so nothing is lost, and
+//! products are those of the same weights in f32 to the last bit. A block of a panel is widened when it is
+//! needed, and serves many rows then.
+//!
 //! # Safety
 //! The one unsafe function is so by the form of its trait: it does nothing.
 
 use super::level::Level;
 use super::memory::{Buffer, Pool};
 use super::simd::{Kernel, Simd};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,18 +20,28 @@ use std::sync::Arc;
 /// cache, and sums of blocks lose fewer digits than one long sum.
 const DEPTH: usize = 384;
 
+/// Matrices smaller than this are not worth another thread.
+const SHARE: usize = 1 << 16;
+
 /// Outputs that one task computes at a time.
 pub(super) const COLUMNS: usize = 128;
 
 /// A packed matrix. Outputs are cut into panels of [`width`](Packed::width); a panel is, for each input,
 /// its outputs side by side. The last panel is padded with zeros to whole vectors.
-pub(super) struct Packed {
-    values: Buffer,
+pub(super) struct Packed<V = Buffer> {
+    values: V,
     /// One for each output, padded like the last panel.
     pub(super) bias: Vec<f32>,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     pub(super) width: usize,
+}
+
+/// The values of weights.
+pub(super) enum Stored {
+    Full(Buffer),
+    /// All of them are numbers of f16.
+    Half(Vec<f16>),
 }
 
 /// Some inputs that lie side by side in memory: `length` values of run `run` from `start` on.
@@ -54,35 +71,139 @@ impl Packed {
         pool: &Arc<Pool>,
         [inputs, outputs]: [usize; 2],
         bias: Option<&[f32]>,
-        at: impl Fn(usize, usize) -> f32,
+        at: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Self {
+        let each = |input: usize, output: usize| [at(input, output)];
+        let [packed] = Packed::several(level, pool, [inputs, outputs], bias, each);
+        packed
+    }
+
+    /// Several matrices of one size at once: `at(input, output)` is a value of each.
+    pub(super) fn several<const N: usize>(
+        level: Level,
+        pool: &Arc<Pool>,
+        [inputs, outputs]: [usize; 2],
+        bias: Option<&[f32]>,
+        at: impl Fn(usize, usize) -> [f32; N] + Sync,
+    ) -> [Self; N] {
         #[allow(unsafe_code, reason = "two numbers, no instructions")]
         // SAFETY: the kernel has no operands.
         let (lanes, panel) = unsafe { level.run(Widths) };
         let width = lanes * panel;
         let padded = outputs.next_multiple_of(lanes);
-        let mut values = pool.take(inputs * padded);
-        let mut places = values.values_mut().iter_mut();
+        let mut values: [Buffer; N] = std::array::from_fn(|_| pool.take(inputs * padded));
+        // The panels, one after the other, of each matrix.
+        let mut panels: Vec<[&mut [f32]; N]> = Vec::with_capacity(outputs.div_ceil(width));
+        let mut rest = values.each_mut().map(Buffer::values_mut);
         for first in (0..outputs).step_by(width) {
-            let columns = first..(first + width).min(padded);
+            let size = inputs * width.min(padded - first);
+            panels.push(rest.each_mut().map(|rest| {
+                let (panel, later) = std::mem::take(rest).split_at_mut(size);
+                *rest = later;
+                panel
+            }));
+        }
+        let fill = |(index, mut panel): (usize, [&mut [f32]; N])| {
+            let columns = width.min(padded - index * width);
             for input in 0..inputs {
-                for (output, place) in columns.clone().zip(&mut places) {
-                    *place = if output < outputs { at(input, output) } else { 0.0 };
+                for column in 0..columns {
+                    let output = index * width + column;
+                    let found = if output < outputs { at(input, output) } else { [0.0; N] };
+                    for (panel, value) in panel.iter_mut().zip(found) {
+                        panel[input * columns + column] = value;
+                    }
                 }
             }
+        };
+        if inputs * outputs < SHARE {
+            panels.into_iter().enumerate().for_each(fill);
+        } else {
+            panels.into_par_iter().enumerate().for_each(fill);
         }
         let mut padded_bias = vec![0.0; padded];
         if let Some(bias) = bias {
             padded_bias.iter_mut().zip(bias).for_each(|(place, &b)| *place = b);
         }
-        Packed { values, bias: padded_bias, inputs, outputs, width }
+        values.map(|values| Packed { values, bias: padded_bias.clone(), inputs, outputs, width })
     }
 
-    /// What it takes.
+    /// What it takes, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         size_of_val(self.values.values()) as u64
     }
 
+    /// The values of `panel` from input `input` on.
+    pub(super) fn panel(&self, panel: usize, input: usize) -> &[f32] {
+        &self.values.values()[self.place(panel, input)..]
+    }
+
+    /// The same in half the memory, where that loses nothing.
+    pub(super) fn stored(self) -> Packed<Stored> {
+        let Packed { values, bias, inputs, outputs, width } = self;
+        // The bits tell -0 from 0.
+        let is_half = |&v: &f32| f16::from_f32(v).to_f32().to_bits() == v.to_bits();
+        let parts = values.values().par_chunks(SHARE);
+        let values = if parts.clone().all(|part| part.iter().all(is_half)) {
+            let mut half = vec![f16::ZERO; values.values().len()];
+            half.par_chunks_mut(SHARE).zip(parts).for_each(|(half, part)| {
+                half.convert_from_f32_slice(part);
+            });
+            Stored::Half(half)
+        } else {
+            Stored::Full(values)
+        };
+        Packed { values, bias, inputs, outputs, width }
+    }
+}
+
+impl Packed<Stored> {
+    /// What it takes, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.values {
+            Stored::Full(values) => size_of_val(values.values()) as u64,
+            Stored::Half(values) => size_of_val(&**values) as u64,
+        }
+    }
+
+    /// The weight of `input` in `output`.
+    pub(super) fn at(&self, input: usize, output: usize) -> f32 {
+        let place = self.place(output / self.width, input) + output % self.width;
+        match &self.values {
+            Stored::Full(values) => values.values()[place],
+            Stored::Half(values) => values[place].to_f32(),
+        }
+    }
+
+    /// The most values that [`block`](Packed::block) may have to widen.
+    pub(super) fn widened(&self) -> usize {
+        match &self.values {
+            Stored::Full(_) => 0,
+            Stored::Half(_) => DEPTH.min(self.inputs) * self.width,
+        }
+    }
+
+    /// The values of `panel` for `count` inputs from `input` on, which `wide` has room for.
+    pub(super) fn block<'a>(
+        &'a self,
+        panel: usize,
+        input: usize,
+        count: usize,
+        wide: &'a mut [f32],
+    ) -> &'a [f32] {
+        let start = self.place(panel, input);
+        let size = count * self.panel_width(panel);
+        match &self.values {
+            Stored::Full(values) => &values.values()[start..start + size],
+            Stored::Half(values) => {
+                let wide = &mut wide[..size];
+                values[start..start + size].convert_to_f32_slice(wide);
+                wide
+            }
+        }
+    }
+}
+
+impl<V> Packed<V> {
     pub(super) fn panels(&self) -> usize {
         self.outputs.div_ceil(self.width)
     }
@@ -92,10 +213,9 @@ impl Packed {
         self.width.min(self.bias.len() - panel * self.width)
     }
 
-    /// The values of `panel` from input `input` on.
-    pub(super) fn panel(&self, panel: usize, input: usize) -> &[f32] {
-        let start = panel * self.width * self.inputs + input * self.panel_width(panel);
-        &self.values.values()[start..]
+    /// Where the values of `panel` from input `input` on begin.
+    fn place(&self, panel: usize, input: usize) -> usize {
+        panel * self.width * self.inputs + input * self.panel_width(panel)
     }
 }
 
@@ -144,6 +264,25 @@ mod tests {
                 assert!(inputs - first <= DEPTH);
             }
             assert_eq!(next, lengths);
+        }
+    }
+
+    #[test]
+    fn weights_of_f16_take_half_the_memory_and_lose_nothing() {
+        let pool = Arc::default();
+        for (step, bytes) in [(0.125, 2), (0.1, 4)] {
+            let at = |i: usize, o: usize| (i as f32 - 3.0) * step * (1 << (o % 4)) as f32;
+            let packed = || Packed::new(Level::Portable, &pool, [500, 20], None, at);
+            let (full, stored) = (packed(), packed().stored());
+            assert_eq!(stored.bytes(), 500 * 24 * bytes);
+            let mut wide = vec![0.0; stored.widened()];
+            for panel in 0..stored.panels() {
+                for (first, count) in [(0, 384), (116, 384), (499, 1)] {
+                    let block = stored.block(panel, first, count, &mut wide);
+                    assert_eq!(block, &full.panel(panel, first)[..block.len()]);
+                    assert_eq!(block.len(), count * stored.panel_width(panel));
+                }
+            }
         }
     }
 

@@ -27,7 +27,7 @@ const PATCHES: usize = 160 << 10;
 
 /// The transformed weights: G g G^T for each input and output, one matrix for each of 16 places.
 pub(super) struct Transformed {
-    weights: Vec<Packed>,
+    weights: [Packed; 16],
 }
 
 impl Transformed {
@@ -35,27 +35,30 @@ impl Transformed {
     pub(super) fn new(
         level: Level,
         pool: &Arc<Pool>,
-        [inputs, outputs]: [usize; 2],
+        shape: [usize; 2],
         bias: Option<&[f32]>,
-        at: impl Fn(usize, usize, usize) -> f32,
+        at: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
-        const G: [[f64; 3]; 4] =
-            [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-        let place = |place: usize| {
-            let (down, across) = (G[place / 4], G[place % 4]);
-            Packed::new(level, pool, [inputs, outputs], bias, |input, output| {
-                let tap = |tap: usize| {
-                    down[tap / 3] * across[tap % 3] * f64::from(at(tap, input, output))
-                };
-                (0..9).map(tap).sum::<f64>() as f32
-            })
+        // G g for one column, or the same for one row: G is (1, 0, 0), (1/2, 1/2, 1/2), (1/2, -1/2, 1/2),
+        // (0, 0, 1).
+        let spread = |[a, b, c]: [f64; 3]| [a, (a + b + c) * 0.5, (a - b + c) * 0.5, c];
+        let places = |input: usize, output: usize| {
+            let g: [f64; 9] = std::array::from_fn(|tap| f64::from(at(tap, input, output)));
+            let columns: [[f64; 4]; 3] =
+                std::array::from_fn(|x| spread([g[x], g[3 + x], g[6 + x]]));
+            let mut places = [0.0; 16];
+            for (y, row) in places.chunks_exact_mut(4).enumerate() {
+                let values = spread([columns[0][y], columns[1][y], columns[2][y]]);
+                row.iter_mut().zip(values).for_each(|(place, value)| *place = value as f32);
+            }
+            places
         };
-        Transformed { weights: (0..16).map(place).collect() }
+        Transformed { weights: Packed::several(level, pool, shape, bias, places) }
     }
 
     /// What it takes.
     pub(super) fn bytes(&self) -> u64 {
-        self.weights.iter().map(Packed::bytes).sum()
+        self.weights.iter().map(|weight| weight.bytes()).sum()
     }
 }
 
@@ -155,24 +158,25 @@ impl Task<'_> {
             let products = self.products[place * count * COLUMNS..].as_mut_ptr();
             for (index, (first, segments)) in self.blocks.iter().enumerate() {
                 let length = segments.iter().map(|segment| segment.length).sum();
-                for row in (0..count).step_by(S::ROWS) {
-                    let rows = S::ROWS.min(count - row);
-                    let at =
-                        |i: usize| patches.wrapping_add((row + i.min(rows - 1)) * channels + first);
-                    let run = [Run { at: std::array::from_fn(at), length }];
-                    let mut column = 0;
-                    for panel in panels.clone() {
-                        let width = weight.panel_width(panel);
+                let mut column = 0;
+                for panel in panels.clone() {
+                    let width = weight.panel_width(panel);
+                    let panel = weight.panel(panel, *first).as_ptr();
+                    for row in (0..count).step_by(S::ROWS) {
+                        let rows = S::ROWS.min(count - row);
+                        let at = |i: usize| {
+                            patches.wrapping_add((row + i.min(rows - 1)) * channels + first)
+                        };
+                        let run = [Run { at: std::array::from_fn(at), length }];
                         // SAFETY: each row of patches holds the block's channels, the panel their
                         // weights; the panels are at most COLUMNS wide together.
                         unsafe {
                             let c = products.add(row * COLUMNS + column);
-                            let panel = weight.panel(panel, *first).as_ptr();
                             let size = [rows, width / S::LANES];
                             any_tile::<S>(size, &run, panel, c, COLUMNS, index > 0);
                         }
-                        column += width;
                     }
+                    column += width;
                 }
             }
         }
