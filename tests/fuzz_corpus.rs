@@ -35,6 +35,7 @@ fn the_corpus_of_calls_finds_nothing() {
     for (name, data) in corpus {
         std::panic::catch_unwind(|| calls::run(&data)).unwrap_or_else(|_| panic!("calls/{name}"));
     }
+    calls::clean();
 }
 
 #[test]
