@@ -158,6 +158,30 @@ fn every_function_of_the_header_is_tried() {
     }
 }
 
+#[test]
+fn every_example_compiles_without_a_warning() {
+    let mut seen = 0;
+    for folder in ["c", "cpp"] {
+        for entry in std::fs::read_dir(root().join("examples").join(folder)).unwrap() {
+            let source = entry.unwrap().path();
+            let name = source.file_name().unwrap().to_str().unwrap().to_owned();
+            let output = native::compiler(&source)
+                .arg(if folder == "c" { "-std=c99" } else { "-std=c++17" })
+                .args(native::STRICT)
+                .args(["-c", "-I"])
+                .arg(root().join("include"))
+                .arg(&source)
+                .arg("-o")
+                .arg(scratch().join(format!("{name}.o")))
+                .output()
+                .unwrap();
+            succeeded(&name, &output);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "only {seen} examples were found");
+}
+
 /// The one command of an example's first lines that builds it.
 fn build_line(text: &str) -> String {
     let line = text.lines().find(|line| line.contains("pkg-config")).unwrap();
