@@ -171,75 +171,6 @@ typedef struct lb_model_info {
   uint64_t samples;
 } lb_model_info;
 
-// How time goes within segments.
-typedef uint32_t lb_pace;
-
-// How the difference of two moments is measured.
-typedef uint32_t lb_distance;
-
-// What lies between the points of a curve.
-typedef uint32_t lb_interpolation;
-
-// A function through points, constant before the first and behind the last of them. Since 0.1.
-typedef struct lb_curve {
-  // sizeof(lb_curve)
-  size_t struct_size;
-  // `count` places, rising; copied.
-  const double *x;
-  // The value at each; copied.
-  const double *y;
-  // How many points there are, 1 to 65536.
-  uint64_t count;
-  // An LB_INTERPOLATION value.
-  lb_interpolation interpolation;
-  // Must be 0.
-  uint32_t flags;
-} lb_curve;
-
-// How a segment sets off and arrives.
-typedef uint32_t lb_easing;
-
-// How time goes through a transition; every member but the first may be 0. Since 0.1.
-typedef struct lb_timing {
-  // sizeof(lb_timing)
-  size_t struct_size;
-  // An LB_PACE value.
-  lb_pace pace;
-  // For LB_PACE_EVEN, an LB_DISTANCE value.
-  lb_distance distance;
-  // For LB_PACE_EVEN: how many frames of each segment are looked at, 2 to 4097. 0: 33.
-  uint32_t samples;
-  // For LB_PACE_EVEN: whether segments are long in proportion to what changes in them, 0 or 1.
-  uint32_t across;
-  // For LB_DISTANCE_LPIPS.
-  const struct lb_lpips *lpips;
-  // For LB_PACE_CURVE: from the share of the whole time, 0 to 1, to t.
-  const struct lb_curve *curve;
-  // Of each segment, in proportion to the others'; copied. NULL: all are of one length.
-  const double *lengths;
-  // LB_EASING values, one for each segment; copied. NULL: none is eased.
-  const lb_easing *easings;
-  // Curves from (0, 0) to (1, 1), one for each segment, which stand in for its easing unless they are
-  // NULL; copied. NULL: there are none.
-  const struct lb_curve *const *easing_curves;
-  // How many segments `lengths`, `easings` and `easing_curves` are for. 0 where all of them are NULL.
-  uint64_t segments;
-} lb_timing;
-
-// How branches are placed by what they show. Since 0.1.
-typedef struct lb_adapt {
-  // sizeof(lb_adapt)
-  size_t struct_size;
-  // An LB_DISTANCE value.
-  lb_distance distance;
-  // How many frames of each segment are looked at, 2 to 4097. 0: 33.
-  uint32_t samples;
-  // For LB_DISTANCE_LPIPS.
-  const struct lb_lpips *lpips;
-  // How far branches go from where the plan has them (0) to equal shares of the change (1).
-  double strength;
-} lb_adapt;
-
 // What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
 typedef uint32_t lb_format;
 
@@ -274,34 +205,6 @@ typedef struct lb_source {
   void *cuda_stream;
 } lb_source;
 
-// How a picture of another shape is brought into its bounds.
-typedef uint32_t lb_fit;
-
-// One end of a transition. Since 0.1.
-typedef struct lb_keyframe {
-  // sizeof(lb_keyframe)
-  size_t struct_size;
-  // What the picture shows: UTF-8, copied. NULL is the empty prompt.
-  const char *prompt;
-  // What it must not show: UTF-8, copied. NULL is the empty prompt.
-  const char *negative_prompt;
-  // The seed of its noise.
-  uint64_t seed;
-  // The picture itself, copied; the prompt then says what it shows. NULL: by prompt and seed.
-  const struct lb_source *image;
-  // How much of the image is kept: at 1 the keyframe is the image, below it is repainted. 0: 1.
-  double image_strength;
-  // How far the image's own pixels reach into the transition, in t, up to 0.5. 0: 0.08. Below 0: they
-  // are shown at the keyframe only.
-  double image_blend;
-  // The display-encoded value that the highlight curve brings to 1, up to 1000; 0: the image's highest.
-  double image_peak;
-  // An LB_FIT value: how an image of another shape than the session's is brought into its bounds.
-  lb_fit image_fit;
-  // Must be 0.
-  uint32_t image_flags;
-} lb_keyframe;
-
 // A preset: a number of steps, and how many frames the tree holds.
 typedef uint32_t lb_preset;
 
@@ -313,6 +216,25 @@ typedef uint32_t lb_look;
 
 // How a run goes from step to step.
 typedef uint32_t lb_sampler;
+
+// What lies between the points of a curve.
+typedef uint32_t lb_interpolation;
+
+// A function through points, constant before the first and behind the last of them. Since 0.1.
+typedef struct lb_curve {
+  // sizeof(lb_curve)
+  size_t struct_size;
+  // `count` places, rising; copied.
+  const double *x;
+  // The value at each; copied.
+  const double *y;
+  // How many points there are, 1 to 65536.
+  uint64_t count;
+  // An LB_INTERPOLATION value.
+  lb_interpolation interpolation;
+  // Must be 0.
+  uint32_t flags;
+} lb_curve;
 
 // How a transition is made; lb_blend_options_init fills in the defaults, which are those of the
 // original's first example. Since 0.1.
@@ -384,6 +306,34 @@ typedef struct lb_blend_options {
   uint32_t looped;
 } lb_blend_options;
 
+// How a picture of another shape is brought into its bounds.
+typedef uint32_t lb_fit;
+
+// One end of a transition. Since 0.1.
+typedef struct lb_keyframe {
+  // sizeof(lb_keyframe)
+  size_t struct_size;
+  // What the picture shows: UTF-8, copied. NULL is the empty prompt.
+  const char *prompt;
+  // What it must not show: UTF-8, copied. NULL is the empty prompt.
+  const char *negative_prompt;
+  // The seed of its noise.
+  uint64_t seed;
+  // The picture itself, copied; the prompt then says what it shows. NULL: by prompt and seed.
+  const struct lb_source *image;
+  // How much of the image is kept: at 1 the keyframe is the image, below it is repainted. 0: 1.
+  double image_strength;
+  // How far the image's own pixels reach into the transition, in t, up to 0.5. 0: 0.08. Below 0: they
+  // are shown at the keyframe only.
+  double image_blend;
+  // The display-encoded value that the highlight curve brings to 1, up to 1000; 0: the image's highest.
+  double image_peak;
+  // An LB_FIT value: how an image of another shape than the session's is brought into its bounds.
+  lb_fit image_fit;
+  // Must be 0.
+  uint32_t image_flags;
+} lb_keyframe;
+
 // What a session is, and what it holds at present. Since 0.1.
 typedef struct lb_session_info {
   // sizeof(lb_session_info), set by the caller
@@ -452,6 +402,56 @@ typedef struct lb_inpainting_options {
   // Must be 0.
   uint32_t flags;
 } lb_inpainting_options;
+
+// How the difference of two moments is measured.
+typedef uint32_t lb_distance;
+
+// How time goes within segments.
+typedef uint32_t lb_pace;
+
+// How a segment sets off and arrives.
+typedef uint32_t lb_easing;
+
+// How time goes through a transition; every member but the first may be 0. Since 0.1.
+typedef struct lb_timing {
+  // sizeof(lb_timing)
+  size_t struct_size;
+  // An LB_PACE value.
+  lb_pace pace;
+  // For LB_PACE_EVEN, an LB_DISTANCE value.
+  lb_distance distance;
+  // For LB_PACE_EVEN: how many frames of each segment are looked at, 2 to 4097. 0: 33.
+  uint32_t samples;
+  // For LB_PACE_EVEN: whether segments are long in proportion to what changes in them, 0 or 1.
+  uint32_t across;
+  // For LB_DISTANCE_LPIPS.
+  const struct lb_lpips *lpips;
+  // For LB_PACE_CURVE: from the share of the whole time, 0 to 1, to t.
+  const struct lb_curve *curve;
+  // Of each segment, in proportion to the others'; copied. NULL: all are of one length.
+  const double *lengths;
+  // LB_EASING values, one for each segment; copied. NULL: none is eased.
+  const lb_easing *easings;
+  // Curves from (0, 0) to (1, 1), one for each segment, which stand in for its easing unless they are
+  // NULL; copied. NULL: there are none.
+  const struct lb_curve *const *easing_curves;
+  // How many segments `lengths`, `easings` and `easing_curves` are for. 0 where all of them are NULL.
+  uint64_t segments;
+} lb_timing;
+
+// How branches are placed by what they show. Since 0.1.
+typedef struct lb_adapt {
+  // sizeof(lb_adapt)
+  size_t struct_size;
+  // An LB_DISTANCE value.
+  lb_distance distance;
+  // How many frames of each segment are looked at, 2 to 4097. 0: 33.
+  uint32_t samples;
+  // For LB_DISTANCE_LPIPS.
+  const struct lb_lpips *lpips;
+  // How far branches go from where the plan has them (0) to equal shares of the change (1).
+  double strength;
+} lb_adapt;
 
 // How a picture is resampled.
 typedef uint32_t lb_filter;
@@ -606,48 +606,6 @@ typedef struct lb_restore_options {
 // The velocity.
 #define LB_PREDICTION_V 2
 
-// A cubic in each interval that never goes beyond its points (Fritsch and Butland 1984).
-#define LB_INTERPOLATION_MONOTONE_CUBIC 0
-
-// Straight lines.
-#define LB_INTERPOLATION_LINEAR 1
-
-// LB_PACE_EVEN; with LB_LOOK_COMPAT_2022 and LB_LOOK_COMPAT_2023, LB_PACE_LINEAR.
-#define LB_PACE_AUTO 0
-
-// t goes as time goes.
-#define LB_PACE_LINEAR 1
-
-// From leaf to leaf of the plan in equal times, as in 2022.
-#define LB_PACE_LEAVES 2
-
-// In equal times, equal change, as measured on frames.
-#define LB_PACE_EVEN 3
-
-// The caller's curve from time (0 to 1) to t.
-#define LB_PACE_CURVE 4
-
-// At one speed.
-#define LB_EASING_LINEAR 0
-
-// Sets off slowly.
-#define LB_EASING_IN 1
-
-// Arrives slowly.
-#define LB_EASING_OUT 2
-
-// Both.
-#define LB_EASING_IN_OUT 3
-
-// Between reduced frames, in bands; no weights are needed.
-#define LB_DISTANCE_FRAMES 0
-
-// The same between latents: nothing is decoded.
-#define LB_DISTANCE_LATENTS 1
-
-// The root of LPIPS, by weights that the caller has loaded.
-#define LB_DISTANCE_LPIPS 2
-
 // One channel of 8 bits. Masks only.
 #define LB_FORMAT_A_U8 257
 
@@ -665,6 +623,12 @@ typedef struct lb_restore_options {
 
 // Alpha.
 #define LB_MASK_CHANNEL_ALPHA 1
+
+// A cubic in each interval that never goes beyond its points (Fritsch and Butland 1984).
+#define LB_INTERPOLATION_MONOTONE_CUBIC 0
+
+// Straight lines.
+#define LB_INTERPOLATION_LINEAR 1
 
 // 12 steps, 5 leaves: a first look.
 #define LB_PRESET_LOWEST 1
@@ -707,6 +671,42 @@ typedef struct lb_restore_options {
 
 // The source itself; the first keyframe's prompt says what it shows under the mask, and may be empty.
 #define LB_FIRST_SOURCE 1
+
+// Between reduced frames, in bands; no weights are needed.
+#define LB_DISTANCE_FRAMES 0
+
+// The same between latents: nothing is decoded.
+#define LB_DISTANCE_LATENTS 1
+
+// The root of LPIPS, by weights that the caller has loaded.
+#define LB_DISTANCE_LPIPS 2
+
+// LB_PACE_EVEN; with LB_LOOK_COMPAT_2022 and LB_LOOK_COMPAT_2023, LB_PACE_LINEAR.
+#define LB_PACE_AUTO 0
+
+// t goes as time goes.
+#define LB_PACE_LINEAR 1
+
+// From leaf to leaf of the plan in equal times, as in 2022.
+#define LB_PACE_LEAVES 2
+
+// In equal times, equal change, as measured on frames.
+#define LB_PACE_EVEN 3
+
+// The caller's curve from time (0 to 1) to t.
+#define LB_PACE_CURVE 4
+
+// At one speed.
+#define LB_EASING_LINEAR 0
+
+// Sets off slowly.
+#define LB_EASING_IN 1
+
+// Arrives slowly.
+#define LB_EASING_OUT 2
+
+// Both.
+#define LB_EASING_IN_OUT 3
 
 // RGB, 8 bits.
 #define LB_FORMAT_RGB_U8 769
@@ -871,6 +871,22 @@ struct lb_model *lb_model_retain(struct lb_model *model);
 // model; release order doesn't matter. Any thread, at once. Since 0.1.
 void lb_model_release(struct lb_model *model);
 
+// Writes the size at which `model` works best for a picture of `width` by `height` pixels that are
+// `pixel_aspect` times as wide as high (0.01 to 100; 1: square): its native area in that shape, what
+// lb_blend_options.width and height may be set to. In multiples of 64 (16 for models below 512 pixels, 8
+// below 128) and of lb_model_info.size_multiple; shapes beyond 4:1 are worked at 4:1, and a placement does
+// the rest. Sessions with pictures choose it by themselves. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `working_width`, `working_height` and `error` are NULL or writable.
+lb_status lb_model_working_size(const struct lb_model *model,
+                                uint32_t width,
+                                uint32_t height,
+                                double pixel_aspect,
+                                uint32_t *working_width,
+                                uint32_t *working_height,
+                                struct lb_error **error);
+
 // Writes what `model` is. The texts in it live as long as the model, of which the caller holds a
 // reference. Any thread, at once. Since 0.1.
 //
@@ -879,112 +895,6 @@ void lb_model_release(struct lb_model *model);
 // writable.
 lb_status lb_model_get_info(const struct lb_model *model,
                             struct lb_model_info *info,
-                            struct lb_error **error);
-
-// Fills `timing` with defaults; `struct_size` is sizeof(lb_timing). Any thread, at once. Since 0.1.
-//
-// # Safety
-// `timing` is NULL, or points to `struct_size` writable bytes.
-void lb_timing_init(struct lb_timing *timing, size_t struct_size);
-
-// Fills `adapt` with defaults; `struct_size` is sizeof(lb_adapt). Any thread, at once. Since 0.1.
-//
-// # Safety
-// `adapt` is NULL, or points to `struct_size` writable bytes.
-void lb_adapt_init(struct lb_adapt *adapt, size_t struct_size);
-
-// Loads the weights of LPIPS 0.1 on AlexNet from a safetensors file (docs/transitions.md says what it
-// holds). One reference, released by lb_lpips_release. Any thread; takes less than a second. Since 0.1.
-//
-// # Safety
-// `path` is NUL-ended UTF-8; `lpips` and `error` are NULL or writable.
-lb_status lb_lpips_load(const char *path,
-                        struct lb_lpips **lpips,
-                        struct lb_error **error);
-
-// Another reference to `lpips`, which is returned; NULL for a handle that is none. Any thread, at once.
-// Since 0.1.
-struct lb_lpips *lb_lpips_retain(struct lb_lpips *lpips);
-
-// One reference less. NULL and a handle that is none are ignored. Any thread, at once. Since 0.1.
-void lb_lpips_release(struct lb_lpips *lpips);
-
-// `session` under another time: the same frames at the same t, which both share, branches included, but
-// lb_session_t_at and lb_session_frame_times go as `timing` says. LB_PACE_EVEN looks at frames, which
-// may take long, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
-// Since 0.1.
-//
-// # Safety
-// `timing` is NULL (the defaults) or as its declaration says, as is `call`; `timed` and `error` are NULL or
-// writable.
-lb_status lb_session_timed(struct lb_session *session,
-                           const struct lb_timing *timing,
-                           const struct lb_call *call,
-                           struct lb_session **timed,
-                           struct lb_error **error);
-
-// Writes the t at `time`, a share of the whole time from 0 to 1; what lies outside is held. Any thread, at
-// once. Since 0.1.
-//
-// # Safety
-// `t` and `error` are NULL or writable.
-lb_status lb_session_t_at(const struct lb_session *session,
-                          double time,
-                          double *t,
-                          struct lb_error **error);
-
-// Writes the t of each of `count` frames of the whole, evenly in time: no keyframe twice, and in a loop the
-// last is one frame before the first. Any thread, at once. Since 0.1.
-//
-// # Safety
-// `t` is NULL or points to `count` writable values; `error` is NULL or writable.
-lb_status lb_session_frame_times(const struct lb_session *session,
-                                 size_t count,
-                                 double *t,
-                                 struct lb_error **error);
-
-// Writes how much changes from frame to frame of `frames` frames: `frames` - 1 values, or, in a loop,
-// `frames`. `count` is how many `changes` has room for. Renders them all: may take long, reports and
-// can be cancelled. Any thread. Since 0.1.
-//
-// # Safety
-// `changes` is NULL or points to `count` writable values; `call` is NULL or as its declaration says; `error`
-// is NULL or writable.
-lb_status lb_session_changes(struct lb_session *session,
-                             size_t frames,
-                             lb_distance distance,
-                             const struct lb_lpips *lpips,
-                             double *changes,
-                             size_t count,
-                             const struct lb_call *call,
-                             struct lb_error **error);
-
-// A session through the same keyframes whose branches lie denser where the pictures of `session` change
-// more, as many as before. Looks at frames: may take long, reports and can be cancelled. One reference,
-// released by lb_session_release. Any thread. Since 0.1.
-//
-// # Safety
-// `adapt` is NULL (the defaults) or as its declaration says, as is `call`; `adapted` and `error` are NULL or
-// writable.
-lb_status lb_session_adapted(struct lb_session *session,
-                             const struct lb_adapt *adapt,
-                             const struct lb_call *call,
-                             struct lb_session **adapted,
-                             struct lb_error **error);
-
-// A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
-// of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
-// aren't kept: may take long, reports and can be cancelled. One reference, released by
-// lb_session_release. Any thread. Since 0.1.
-//
-// # Safety
-// `to` is as its declaration says; `call` is NULL or as its declaration says; `extended` and `error` are
-// NULL or writable.
-lb_status lb_session_extend(struct lb_session *session,
-                            double from_t,
-                            const struct lb_keyframe *to,
-                            const struct lb_call *call,
-                            struct lb_session **extended,
                             struct lb_error **error);
 
 // Fills `source` with defaults (RGBA, 8 bits, sRGB); `struct_size` is sizeof(lb_source). Any thread, at
@@ -1069,6 +979,112 @@ lb_status lb_session_new_inpainting(struct lb_model *model,
                                     const struct lb_inpainting_options *inpainting,
                                     struct lb_session **session,
                                     struct lb_error **error);
+
+// Loads the weights of LPIPS 0.1 on AlexNet from a safetensors file (docs/transitions.md says what it
+// holds). One reference, released by lb_lpips_release. Any thread; takes less than a second. Since 0.1.
+//
+// # Safety
+// `path` is NUL-ended UTF-8; `lpips` and `error` are NULL or writable.
+lb_status lb_lpips_load(const char *path,
+                        struct lb_lpips **lpips,
+                        struct lb_error **error);
+
+// Another reference to `lpips`, which is returned; NULL for a handle that is none. Any thread, at once.
+// Since 0.1.
+struct lb_lpips *lb_lpips_retain(struct lb_lpips *lpips);
+
+// One reference less. NULL and a handle that is none are ignored. Any thread, at once. Since 0.1.
+void lb_lpips_release(struct lb_lpips *lpips);
+
+// Writes how much changes from frame to frame of `frames` frames, up to 65536: `frames` - 1 values, or, in
+// a loop, `frames`. `count` is how many `changes` has room for. Renders them all: may take long, reports and
+// can be cancelled. Any thread. Since 0.1.
+//
+// # Safety
+// `changes` is NULL or points to `count` writable values; `call` is NULL or as its declaration says; `error`
+// is NULL or writable.
+lb_status lb_session_changes(struct lb_session *session,
+                             size_t frames,
+                             lb_distance distance,
+                             const struct lb_lpips *lpips,
+                             double *changes,
+                             size_t count,
+                             const struct lb_call *call,
+                             struct lb_error **error);
+
+// Fills `timing` with defaults; `struct_size` is sizeof(lb_timing). Any thread, at once. Since 0.1.
+//
+// # Safety
+// `timing` is NULL, or points to `struct_size` writable bytes.
+void lb_timing_init(struct lb_timing *timing, size_t struct_size);
+
+// `session` under another time: the same frames at the same t, which both share, branches included, but
+// lb_session_t_at and lb_session_frame_times go as `timing` says. LB_PACE_EVEN looks at frames, which
+// may take long, reports and can be cancelled. One reference, released by lb_session_release. Any thread.
+// Since 0.1.
+//
+// # Safety
+// `timing` is NULL (the defaults) or as its declaration says, as is `call`; `timed` and `error` are NULL or
+// writable.
+lb_status lb_session_timed(struct lb_session *session,
+                           const struct lb_timing *timing,
+                           const struct lb_call *call,
+                           struct lb_session **timed,
+                           struct lb_error **error);
+
+// Writes the t at `time`, a share of the whole time from 0 to 1; what lies outside is held. Any thread, at
+// once. Since 0.1.
+//
+// # Safety
+// `t` and `error` are NULL or writable.
+lb_status lb_session_t_at(const struct lb_session *session,
+                          double time,
+                          double *t,
+                          struct lb_error **error);
+
+// Writes the t of each of `count` frames of the whole, up to 16777216 and evenly in time: no keyframe twice,
+// and in a loop the last is one frame before the first. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `t` is NULL or points to `count` writable values; `error` is NULL or writable.
+lb_status lb_session_frame_times(const struct lb_session *session,
+                                 size_t count,
+                                 double *t,
+                                 struct lb_error **error);
+
+// Fills `adapt` with defaults; `struct_size` is sizeof(lb_adapt). Any thread, at once. Since 0.1.
+//
+// # Safety
+// `adapt` is NULL, or points to `struct_size` writable bytes.
+void lb_adapt_init(struct lb_adapt *adapt, size_t struct_size);
+
+// A session through the same keyframes whose branches lie denser where the pictures of `session` change
+// more, as many as before. Looks at frames: may take long, reports and can be cancelled. One reference,
+// released by lb_session_release. Any thread. Since 0.1.
+//
+// # Safety
+// `adapt` is NULL (the defaults) or as its declaration says, as is `call`; `adapted` and `error` are NULL or
+// writable.
+lb_status lb_session_adapted(struct lb_session *session,
+                             const struct lb_adapt *adapt,
+                             const struct lb_call *call,
+                             struct lb_session **adapted,
+                             struct lb_error **error);
+
+// A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
+// of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
+// aren't kept: may take long, reports and can be cancelled. One reference, released by
+// lb_session_release. Any thread. Since 0.1.
+//
+// # Safety
+// `to` is as its declaration says; `call` is NULL or as its declaration says; `extended` and `error` are
+// NULL or writable.
+lb_status lb_session_extend(struct lb_session *session,
+                            double from_t,
+                            const struct lb_keyframe *to,
+                            const struct lb_call *call,
+                            struct lb_session **extended,
+                            struct lb_error **error);
 
 // Fills `placement` with defaults; `struct_size` is sizeof(lb_placement). Any thread, at once.
 // Since 0.1.

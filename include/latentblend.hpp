@@ -2,8 +2,8 @@
  * exceptions. Header-only; link what a program in C links. MIT OR Apache-2.0.
  *
  * Conventions
- *   Every member function makes one call of C, under the same name, so latentblend.h says the rest: ranges,
- *   threads, how long it takes. What it says about threads holds here: every function from any thread, but
+ *   Every member function makes one call of C, under the same name (unless its comment says otherwise), so
+ *   latentblend.h says the rest: ranges, threads, how long it takes. What it says about threads holds here: every function from any thread, but
  *   one object must not be moved from, or assigned to, while another thread uses it.
  *   A call that fails throws Error, with the status and the message. No exception ever crosses C: what a
  *   callback throws ends its call and is thrown again by the function that made the call.
@@ -27,6 +27,7 @@
 #include <initializer_list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -381,6 +382,14 @@ inline std::string doctor(const char *path = nullptr) {
     }
 }
 
+/// Width and height, in pixels.
+struct Size {
+    /// Pixels from left to right.
+    std::uint32_t width;
+    /// Pixels from top to bottom.
+    std::uint32_t height;
+};
+
 /// How a model is loaded.
 using ModelOptions = detail::Filled<lb_model_options, lb_model_options_init>;
 
@@ -412,6 +421,17 @@ public:
         return info;
     }
 
+    /// The size at which the model works best for a plate of this size, whose pixels are `pixel_aspect`
+    /// times as wide as high: for BlendOptions, where frames go into a Placement.
+    Size working_size(Size plate, double pixel_aspect = 1.0) const {
+        Size size = {};
+        detail::run([&](lb_error **error) {
+            return lb_model_working_size(get(), plate.width, plate.height, pixel_aspect,
+                                         &size.width, &size.height, error);
+        });
+        return size;
+    }
+
 private:
     explicit Model(lb_model *owned) noexcept : Handle(owned) {}
 
@@ -425,32 +445,50 @@ private:
     }
 };
 
-/// How a transition is made. `injections` and `branches` are borrowed until the session is made.
-using BlendOptions = detail::Filled<lb_blend_options, lb_blend_options_init>;
+/// A function through points. Owns them.
+struct Curve {
+    /// The curve through (x, y), (x, y), ..., with an LB_INTERPOLATION value between them.
+    Curve(std::initializer_list<std::pair<double, double>> points,
+          lb_interpolation between = LB_INTERPOLATION_MONOTONE_CUBIC)
+        : interpolation(between) {
+        x.reserve(points.size());
+        y.reserve(points.size());
+        for (const auto &point : points) {
+            x.push_back(point.first);
+            y.push_back(point.second);
+        }
+    }
+    /// The same, of as many values as places.
+    Curve(std::vector<double> places, std::vector<double> values,
+          lb_interpolation between = LB_INTERPOLATION_MONOTONE_CUBIC) noexcept
+        : x(std::move(places)), y(std::move(values)), interpolation(between) {}
 
-/// One end of a transition. Owns its text, which is UTF-8.
-struct Keyframe {
-    /// A picture that shows one text, and not the other, from the noise of a seed.
-    Keyframe(std::string shows, std::uint64_t noise, std::string shows_not = {})
-        : prompt(std::move(shows)), seed(noise), negative_prompt(std::move(shows_not)) {}
+    /// The places, rising.
+    std::vector<double> x;
+    /// The value at each.
+    std::vector<double> y;
+    /// An LB_INTERPOLATION value.
+    lb_interpolation interpolation;
 
-    /// What the picture shows.
-    std::string prompt;
-    /// The seed of its noise.
-    std::uint64_t seed;
-    /// What it must not show.
-    std::string negative_prompt;
-
-    /// The same for C, which borrows the text from here.
-    lb_keyframe c() const {
-        lb_keyframe keyframe = {};
-        keyframe.struct_size = sizeof keyframe;
-        keyframe.prompt = detail::c_text(prompt, "prompt");
-        keyframe.negative_prompt = detail::c_text(negative_prompt, "negative_prompt");
-        keyframe.seed = seed;
-        return keyframe;
+    /// The same for C, which borrows the points from here: what BlendOptions and Timing point to.
+    lb_curve c() const {
+        if (x.size() != y.size()) {
+            throw Error(LB_ERROR_INVALID_ARGUMENT, std::to_string(y.size()) + " values at " +
+                                                       std::to_string(x.size()) + " places");
+        }
+        lb_curve curve = {};
+        curve.struct_size = sizeof curve;
+        curve.x = x.data();
+        curve.y = y.data();
+        curve.count = x.size();
+        curve.interpolation = interpolation;
+        return curve;
     }
 };
+
+/// How a transition is made. What its members point to is borrowed until the
+/// session is made.
+using BlendOptions = detail::Filled<lb_blend_options, lb_blend_options_init>;
 
 /// Where a frame lies in a larger picture plane.
 using Placement = detail::Filled<lb_placement, lb_placement_init>;
@@ -460,36 +498,188 @@ constexpr std::size_t bytes_per_pixel(lb_format format) noexcept {
     return static_cast<std::size_t>(format >> 8 & 0xff) * (format & 0xf);
 }
 
+namespace detail {
+
+/// From a row to the next, without gaps.
+constexpr std::ptrdiff_t packed(std::uint32_t columns, lb_format pixels) noexcept {
+    return static_cast<std::ptrdiff_t>(columns * bytes_per_pixel(pixels));
+}
+
+/// A struct of C that describes pixels: `Byte` is what their memory is to it.
+template <typename T, void (*fill)(T *, std::size_t), typename Byte>
+struct Pixels : Filled<T, fill> {
+    /// No pixels yet: `data`, `row_bytes`, `width` and `height` are to be set.
+    Pixels() noexcept = default;
+
+    /// Rows from the top one downwards, each `stride` bytes after the one above it; 0: without gaps.
+    Pixels(Byte *top, std::uint32_t columns, std::uint32_t rows, lb_format pixels,
+           std::ptrdiff_t stride) noexcept {
+        this->data = top;
+        this->width = columns;
+        this->height = rows;
+        this->format = pixels;
+        this->row_bytes = stride != 0 ? stride : packed(columns, pixels);
+    }
+
+protected:
+    /// The same from the bottom row upwards, each row `stride` bytes after the one below it.
+    void turn_over(Byte *bottom) noexcept {
+        using Plain = std::conditional_t<std::is_const_v<Byte>, const unsigned char, unsigned char>;
+        const std::ptrdiff_t below =
+            this->height > 0 ? static_cast<std::ptrdiff_t>(this->height) - 1 : 0;
+        auto *const first = static_cast<Plain *>(bottom);
+        this->data = first != nullptr ? first + below * this->row_bytes : nullptr;
+        this->row_bytes = -this->row_bytes;
+    }
+};
+
+} // namespace detail
+
 /// A caller's pixels, to be filled; nothing here owns them.
-struct Image : detail::Filled<lb_image, lb_image_init> {
+struct Image : detail::Pixels<lb_image, lb_image_init, void> {
     /// No pixels yet: `data`, `row_bytes`, `width` and `height` are to be set.
     Image() noexcept = default;
 
     /// `rows` rows of `columns` pixels of an LB_FORMAT value, from the top one at `top` downwards, each
     /// `stride` bytes after the one above it; 0: without gaps.
     Image(void *top, std::uint32_t columns, std::uint32_t rows, lb_format pixels,
-          std::ptrdiff_t stride = 0) noexcept {
-        data = top;
-        width = columns;
-        height = rows;
-        format = pixels;
-        row_bytes = stride != 0 ? stride : packed(columns, pixels);
-    }
+          std::ptrdiff_t stride = 0) noexcept
+        : Pixels(top, columns, rows, pixels, stride) {}
 
     /// The same from the bottom row at `bottom` upwards, each row `stride` bytes after the one below it.
     static Image bottom_up(void *bottom, std::uint32_t columns, std::uint32_t rows,
                            lb_format pixels, std::ptrdiff_t stride = 0) noexcept {
-        const std::ptrdiff_t row = stride != 0 ? stride : packed(columns, pixels);
-        const std::ptrdiff_t below = rows > 0 ? static_cast<std::ptrdiff_t>(rows) - 1 : 0;
-        auto *const first = static_cast<unsigned char *>(bottom);
-        return Image(first != nullptr ? first + below * row : nullptr, columns, rows, pixels, -row);
-    }
-
-private:
-    static std::ptrdiff_t packed(std::uint32_t columns, lb_format pixels) noexcept {
-        return static_cast<std::ptrdiff_t>(columns * bytes_per_pixel(pixels));
+        Image image(bottom, columns, rows, pixels, stride);
+        image.turn_over(bottom);
+        return image;
     }
 };
+
+/// A caller's picture or mask, to be read; nothing here owns its pixels, which must be there until what it
+/// is given to is made.
+struct Source : detail::Pixels<lb_source, lb_source_init, const void> {
+    /// No pixels yet: `data`, `row_bytes`, `width` and `height` are to be set.
+    Source() noexcept = default;
+
+    /// `rows` rows of `columns` pixels of an LB_FORMAT value, from the top one at `top` downwards, each
+    /// `stride` bytes after the one above it; 0: without gaps. A mask may be of an LB_FORMAT_A value.
+    Source(const void *top, std::uint32_t columns, std::uint32_t rows, lb_format pixels,
+           std::ptrdiff_t stride = 0) noexcept
+        : Pixels(top, columns, rows, pixels, stride) {}
+
+    /// The same from the bottom row at `bottom` upwards, each row `stride` bytes after the one below it.
+    static Source bottom_up(const void *bottom, std::uint32_t columns, std::uint32_t rows,
+                            lb_format pixels, std::ptrdiff_t stride = 0) noexcept {
+        Source source(bottom, columns, rows, pixels, stride);
+        source.turn_over(bottom);
+        return source;
+    }
+};
+
+/// One end of a transition. Owns its text, which is UTF-8, but not the pixels of its image.
+struct Keyframe {
+    /// A picture that shows one text, and not the other, from the noise of a seed.
+    Keyframe(std::string shows, std::uint64_t noise, std::string shows_not = {})
+        : prompt(std::move(shows)), seed(noise), negative_prompt(std::move(shows_not)) {}
+
+    /// A caller's picture, of which the text says what it shows.
+    explicit Keyframe(const Source &picture, std::string shows = {})
+        : prompt(std::move(shows)), seed(0), image(picture) {}
+
+    /// What the picture shows.
+    std::string prompt;
+    /// The seed of its noise.
+    std::uint64_t seed;
+    /// What it must not show.
+    std::string negative_prompt;
+    /// The picture itself; none: by prompt and seed.
+    std::optional<Source> image;
+    /// How much of the image is kept; below 1 it is repainted.
+    double image_strength = 1.0;
+    /// How far the image's own pixels reach into the transition, in t; 0: the library's default.
+    double image_blend = 0.0;
+    /// The value that the highlight curve brings to 1; 0: the image's highest.
+    double image_peak = 0.0;
+    /// An LB_FIT value: how an image of another shape than the session's is brought into its bounds.
+    lb_fit image_fit = LB_FIT_CROP;
+
+    /// The same for C, which borrows text and image from here.
+    lb_keyframe c() const {
+        lb_keyframe keyframe = {};
+        keyframe.struct_size = sizeof keyframe;
+        keyframe.prompt = detail::c_text(prompt, "prompt");
+        keyframe.negative_prompt = detail::c_text(negative_prompt, "negative_prompt");
+        keyframe.seed = seed;
+        if (image) {
+            keyframe.image = &*image;
+            keyframe.image_strength = image_strength;
+            keyframe.image_blend = image_blend;
+            keyframe.image_peak = image_peak;
+            keyframe.image_fit = image_fit;
+        }
+        return keyframe;
+    }
+};
+
+/// What is repainted, and how. Borrows both pictures until the session is made.
+struct InpaintingOptions : detail::Filled<lb_inpainting_options, lb_inpainting_options_init> {
+    /// No pictures yet: `source` and `mask` are to be set.
+    InpaintingOptions() noexcept = default;
+
+    /// Repaints what `marks` marks of `picture`.
+    InpaintingOptions(const lb_source &picture, const lb_source &marks) noexcept {
+        source = &picture;
+        mask = &marks;
+    }
+    /// Pictures that are gone before the session is made.
+    InpaintingOptions(const lb_source &&, const lb_source &) = delete;
+    /// The same.
+    InpaintingOptions(const lb_source &, const lb_source &&) = delete;
+    /// The same.
+    InpaintingOptions(const lb_source &&, const lb_source &&) = delete;
+};
+
+/// The weights of the LPIPS distance.
+class Lpips : public detail::Handle<lb_lpips, lb_lpips_retain, lb_lpips_release> {
+public:
+    /// The weights in the safetensors file at `path`, in UTF-8.
+    static Lpips load(const std::string &path) {
+        detail::check_abi();
+        lb_lpips *loaded = nullptr;
+        detail::run([&](lb_error **error) {
+            return lb_lpips_load(detail::c_text(path, "path"), &loaded, error);
+        });
+        return Lpips(loaded);
+    }
+
+    /// Another owner of the same weights.
+    Lpips share() const { return Lpips(another()); }
+
+    /// The owner of a reference that was C's.
+    static Lpips adopt(lb_lpips *owned) noexcept { return Lpips(owned); }
+
+private:
+    explicit Lpips(lb_lpips *owned) noexcept : Handle(owned) {}
+};
+
+/// How time goes through a transition. What its members point to is borrowed until the session is made.
+using Timing = detail::Filled<lb_timing, lb_timing_init>;
+
+/// One segment in time.
+struct Segment {
+    /// In proportion to the other segments.
+    double length = 1.0;
+    /// An LB_EASING value.
+    lb_easing easing = LB_EASING_LINEAR;
+    /// A curve from (0, 0) to (1, 1) that stands in for the easing.
+    std::optional<Curve> curve = std::nullopt;
+};
+
+/// How branches are placed by what they show. `lpips` is borrowed until the session is made.
+using Adapt = detail::Filled<lb_adapt, lb_adapt_init>;
+
+/// How a saved session is taken up again.
+using RestoreOptions = detail::Filled<lb_restore_options, lb_restore_options_init>;
 
 /// A transition through keyframes.
 class Session : public detail::Handle<lb_session, lb_session_retain, lb_session_release> {
@@ -506,6 +696,31 @@ public:
     Session(const Model &model, const std::vector<Keyframe> &keyframes,
             const lb_blend_options &options = BlendOptions())
         : Session(model, keyframes.data(), keyframes.size(), options) {}
+
+    /// A transition of a part of a picture only: what the mask marks goes through the keyframes, and the rest
+    /// stays what it is. Allocates for the call.
+    static Session inpainting(const Model &model, const std::vector<Keyframe> &keyframes,
+                              const lb_inpainting_options &inpainting,
+                              const lb_blend_options &options = BlendOptions()) {
+        return Session(with(keyframes.data(), keyframes.size(),
+                            [&](const lb_keyframe *const *frames, lb_session **made,
+                                lb_error **error) {
+                                return lb_session_new_inpainting(model.get(), frames,
+                                                                 keyframes.size(), &options,
+                                                                 &inpainting, made, error);
+                            }));
+    }
+
+    /// The session that save() wrote to the file `path`, in UTF-8, with the model that it was made with.
+    static Session load(const Model &model, const std::string &path,
+                        const lb_restore_options &options = RestoreOptions(),
+                        const Call &call = Call()) {
+        detail::check_abi();
+        return made_by(call, [&](const lb_call *watched, lb_session **made, lb_error **error) {
+            return lb_session_load(model.get(), detail::c_text(path, "path"), &options, watched,
+                                   made, error);
+        });
+    }
 
     /// Another owner of the same session.
     Session share() const { return Session(another()); }
@@ -562,11 +777,125 @@ public:
         render_many(t.data(), pointers.data(), pointers.size(), call);
     }
 
+    /// Writes the session to the file `path`, in UTF-8: whole, or not at all.
+    void save(const std::string &path, const Call &call = Call()) const {
+        call.run([&](const lb_call *watched, lb_error **error) {
+            return lb_session_save(get(), detail::c_text(path, "path"), watched, error);
+        });
+    }
+
+    /// The same frames under another time: t_at() and frame_times() go as `timing` says.
+    Session timed(const lb_timing &timing = Timing(), const Call &call = Call()) const {
+        return made_by(call, [&](const lb_call *watched, lb_session **made, lb_error **error) {
+            return lb_session_timed(get(), &timing, watched, made, error);
+        });
+    }
+    /// The same with these segments in place of those that `timing` points to. Allocates for the call.
+    Session timed(lb_timing timing, const std::vector<Segment> &segments,
+                  const Call &call = Call()) const {
+        std::vector<double> lengths;
+        std::vector<lb_easing> easings;
+        std::vector<lb_curve> curves;
+        std::vector<const lb_curve *> own;
+        curves.reserve(segments.size());
+        for (const Segment &segment : segments) {
+            lengths.push_back(segment.length);
+            easings.push_back(segment.easing);
+            if (segment.curve) {
+                curves.push_back(segment.curve->c());
+            }
+            own.push_back(segment.curve ? &curves.back() : nullptr);
+        }
+        timing.lengths = lengths.data();
+        timing.easings = easings.data();
+        timing.easing_curves = own.data();
+        timing.segments = segments.size();
+        return timed(timing, call);
+    }
+
+    /// The t at `time`, a share of the whole time from 0 to 1.
+    double t_at(double time) const {
+        double t = 0.0;
+        detail::run([&](lb_error **error) { return lb_session_t_at(get(), time, &t, error); });
+        return t;
+    }
+
+    /// The t of each of `count` frames, evenly in time. Allocates.
+    std::vector<double> frame_times(std::size_t count) const {
+        // One more, so that there is memory for none.
+        std::vector<double> times(count + 1);
+        detail::run([&](lb_error **error) {
+            return lb_session_frame_times(get(), count, times.data(), error);
+        });
+        times.resize(count);
+        return times;
+    }
+
+    /// How much changes from frame to frame of `frames` frames, by an LB_DISTANCE value: `frames` - 1
+    /// values, or in a loop `frames`. Renders them all. Allocates, and calls info() first.
+    std::vector<double> changes(std::size_t frames, lb_distance distance = LB_DISTANCE_FRAMES,
+                                const Call &call = Call()) const {
+        return changes_by(frames, distance, nullptr, call);
+    }
+    /// The same by LPIPS.
+    std::vector<double> changes(std::size_t frames, const Lpips &lpips,
+                                const Call &call = Call()) const {
+        return changes_by(frames, LB_DISTANCE_LPIPS, lpips.get(), call);
+    }
+
+    /// A session through the same keyframes whose branches lie denser where pictures change more.
+    Session adapted(const lb_adapt &adapt = Adapt(), const Call &call = Call()) const {
+        return made_by(call, [&](const lb_call *watched, lb_session **made, lb_error **error) {
+            return lb_session_adapted(get(), &adapt, watched, made, error);
+        });
+    }
+
+    /// A change of mind: a session from the frame at `from_t`, which is its first, bit for bit, to `to`.
+    Session extend(double from_t, const Keyframe &to, const Call &call = Call()) const {
+        const lb_keyframe keyframe = to.c();
+        return made_by(call, [&](const lb_call *watched, lb_session **made, lb_error **error) {
+            return lb_session_extend(get(), from_t, &keyframe, watched, made, error);
+        });
+    }
+
 private:
     explicit Session(lb_session *owned) noexcept : Handle(owned) {}
 
+    /// Makes a call of C under watch that writes a session.
+    template <typename Make>
+    static Session made_by(const Call &call, Make &&make) {
+        lb_session *session = nullptr;
+        call.run([&](const lb_call *watched, lb_error **error) {
+            return make(watched, &session, error);
+        });
+        return Session(session);
+    }
+
+    std::vector<double> changes_by(std::size_t frames, lb_distance distance, const lb_lpips *lpips,
+                                   const Call &call) const {
+        const bool looped = info().looped != 0;
+        const std::size_t wanted = looped ? frames : frames - (frames > 0 ? 1 : 0);
+        // One more, so that there is memory for none.
+        std::vector<double> values(wanted + 1);
+        call.run([&](const lb_call *watched, lb_error **error) {
+            return lb_session_changes(get(), frames, distance, lpips, values.data(), wanted,
+                                      watched, error);
+        });
+        values.resize(wanted);
+        return values;
+    }
+
     static lb_session *make(const Model &model, const Keyframe *keyframes, std::size_t count,
                             const lb_blend_options &options) {
+        return with(keyframes, count,
+                    [&](const lb_keyframe *const *frames, lb_session **made, lb_error **error) {
+                        return lb_session_new(model.get(), frames, count, &options, made, error);
+                    });
+    }
+
+    /// Makes a call of C that writes a session, and is given keyframes.
+    template <typename Make>
+    static lb_session *with(const Keyframe *keyframes, std::size_t count, Make &&make) {
         detail::check_abi();
         std::vector<lb_keyframe> frames;
         std::vector<const lb_keyframe *> pointers;
@@ -577,9 +906,8 @@ private:
             pointers.push_back(&frames.back());
         }
         lb_session *session = nullptr;
-        detail::run([&](lb_error **error) {
-            return lb_session_new(model.get(), pointers.data(), count, &options, &session, error);
-        });
+        detail::run(
+            [&](lb_error **error) { return make(pointers.data(), &session, error); });
         return session;
     }
 };

@@ -16,7 +16,7 @@ const INVALID: lb_status = LB_ERROR_INVALID_ARGUMENT;
 /// Handles that are none: NULL, small, unaligned, all bits, and the bits of every kind of handle.
 fn none() -> Vec<*mut c_void> {
     let kinds =
-        [0xE1u64, 0xC2, 0xA3, 0x94].map(|kind| kind << 56 | 0x00ff_ffff << 32 | 0xffff_ffff);
+        [0xE1u64, 0xC2, 0xA3, 0x94, 0x85].map(|kind| kind << 56 | 0x00ff_ffff << 32 | 0xffff_ffff);
     let bits = [0, 1, 8, u64::MAX, 1 << 63].into_iter().chain(kinds);
     bits.map(|bits| std::ptr::without_provenance_mut(bits as usize)).collect()
 }
@@ -47,6 +47,12 @@ fn every_function_bears_handles_that_are_none() {
             let mut about: lb_model_info = empty();
             fail(INVALID, "model is", |e| lb_model_get_info(model, &mut about, e));
             assert!(about.name.is_null() && about.native_width == 0, "a failed call wrote");
+            let mut size = [7u32; 2];
+            let [width, height] = size.each_mut().map(std::ptr::from_mut);
+            fail(INVALID, "model is", |e| {
+                lb_model_working_size(model, 1920, 1080, 1.0, width, height, e)
+            });
+            assert_eq!(size, [7; 2], "a failed call wrote");
             let mut about: lb_session_info = empty();
             fail(INVALID, "session is", |e| lb_session_get_info(session, &mut about, e));
             assert_eq!(about.width, 0, "a failed call wrote");
@@ -102,6 +108,14 @@ fn every_function_bears_null() {
         fail(INVALID, "frames", |e| {
             lb_session_render_many(session, times.as_ptr(), images.as_ptr(), usize::MAX, null(), e)
         });
+        let (mut side, unset) = (7, null_mut());
+        fail(INVALID, "working_width is NULL", |e| {
+            lb_model_working_size(model, 1920, 1080, 1.0, unset, &mut side, e)
+        });
+        fail(INVALID, "working_height is NULL", |e| {
+            lb_model_working_size(model, 1920, 1080, 1.0, &mut side, unset, e)
+        });
+        assert_eq!(side, 7, "a failed call wrote its out parameter");
         let mut out = dangling_mut();
         let frames = [null::<lb_keyframe>()];
         fail(INVALID, "lb_keyframe is NULL", |e| {
@@ -174,6 +188,59 @@ fn bad_ways_to_load_a_model_are_named() {
 }
 
 #[test]
+fn bad_plates_are_named_and_good_ones_have_a_size() {
+    let model = load(&tiny_path("base"));
+    let size = |width, height, aspect| {
+        let [mut across, mut down] = [7, 7];
+        // SAFETY: as the header asks.
+        let result = outcome(|e| unsafe {
+            lb_model_working_size(model, width, height, aspect, &mut across, &mut down, e)
+        });
+        assert!(result.0 == LB_OK || [across, down] == [7; 2], "a failed call wrote");
+        (result, [across, down])
+    };
+    for (width, height, aspect, text) in [
+        (0, 1080, 1.0, "width 0"),
+        (1920, 0, 1.0, "height 0"),
+        (1920, 1080, 0.0, "pixel aspect 0"),
+        (1920, 1080, -1.0, "pixel aspect -1"),
+        (1920, 1080, f64::NAN, "pixel aspect NaN"),
+        (1920, 1080, f64::INFINITY, "pixel aspect inf"),
+        (1920, 1080, 1e-9, "pixel aspect 0.000000001"),
+        (1920, 1080, 101.0, "pixel aspect 101"),
+    ] {
+        let ((status, message), _) = size(width, height, aspect);
+        assert_eq!(status, INVALID, "{message}");
+        assert!(message.contains(text), "{message:?} does not say {text:?}");
+    }
+    // Whatever is believed can be worked at.
+    let mut about: lb_model_info = empty();
+    // SAFETY: as the header asks.
+    succeed(|e| unsafe { lb_model_get_info(model, &mut about, e) });
+    for (width, height, aspect) in [
+        (1920, 1080, 1.0),
+        (720, 576, 1.46),
+        (4096, 2160, 2.0),
+        (1, 1, 1.0),
+        (u32::MAX, 1, 100.0),
+        (1, u32::MAX, 0.01),
+    ] {
+        let ((status, message), size) = size(width, height, aspect);
+        assert_eq!(status, LB_OK, "{message}");
+        assert!(size.iter().all(|side| side % about.size_multiple == 0 && *side > 0), "{size:?}");
+        let [width, height] = size;
+        let options = lb_blend_options { width, height, ..small_options() };
+        lb_session_release(session(model, &options));
+    }
+    // The native shape is worked at the native size, and a plate's transpose at its transpose.
+    let native = [about.native_width, about.native_height];
+    assert_eq!(size(3 * native[0], 3 * native[1], 1.0).1, native);
+    let [width, height] = size(1920, 1080, 1.0).1;
+    assert_eq!(size(1080, 1920, 1.0).1, [height, width]);
+    lb_model_release(model);
+}
+
+#[test]
 fn bad_sizes_and_numbers_of_a_session_are_named() {
     let model = load(&tiny_path("base"));
     let frame = keyframe(c"a lake", 1);
@@ -195,6 +262,8 @@ fn bad_sizes_and_numbers_of_a_session_are_named() {
         (lb_blend_options { preset: 77, ..good }, INVALID, "preset 77"),
         (lb_blend_options { look: 2021, ..good }, INVALID, "look 2021"),
         (lb_blend_options { flags: 1 << 31, ..good }, LB_ERROR_UNSUPPORTED, "flags"),
+        (lb_blend_options { reserved: 1, ..good }, LB_ERROR_UNSUPPORTED, "reserved 0x1"),
+        (lb_blend_options { looped: 2, ..good }, INVALID, "looped 2"),
         (lb_blend_options { depth: -0.1, ..good }, INVALID, "depth -0.1"),
         (lb_blend_options { depth: f64::INFINITY, ..good }, INVALID, "depth inf"),
         (lb_blend_options { guidance: f64::NAN, ..good }, INVALID, "NaN"),
@@ -372,6 +441,56 @@ fn every_struct_may_be_shorter_or_longer_and_no_other_size_is_believed() {
     });
     sizes("lb_device_info", empty::<lb_device_info>(), 168, &|p| {
         outcome(|e| unsafe { lb_device_get(0, p.cast_mut().cast(), e) })
+    });
+    sizes("lb_timing", lb_timing { pace: LB_PACE_LINEAR, ..made(lb_timing_init) }, 72, &|p| {
+        let mut out = null_mut();
+        let status =
+            outcome(|e| unsafe { lb_session_timed(session, p.cast(), null(), &mut out, e) });
+        kept(status, out)
+    });
+    let adapt = lb_adapt { samples: 2, distance: LB_DISTANCE_LATENTS, ..made(lb_adapt_init) };
+    sizes("lb_adapt", adapt, 32, &|p| {
+        let mut out = null_mut();
+        let status =
+            outcome(|e| unsafe { lb_session_adapted(session, p.cast(), null(), &mut out, e) });
+        kept(status, out)
+    });
+    let (x, y) = ([0.0, 1.0], [4.0, 2.0]);
+    let curve = lb_curve { x: x.as_ptr(), y: y.as_ptr(), count: 2, ..empty() };
+    sizes("lb_curve", curve, 40, &|p| {
+        new(&frame, &lb_blend_options { guidance_over_t: p.cast(), ..options })
+    });
+    let plate = [128u8; 8 * 8 * 3];
+    let source = lb_source {
+        data: plate.as_ptr().cast(),
+        row_bytes: 8 * 3,
+        width: 8,
+        height: 8,
+        format: LB_FORMAT_RGB_U8,
+        ..made(lb_source_init)
+    };
+    sizes("lb_source", source, 56, &|p| new(&lb_keyframe { image: p.cast(), ..frame }, &options));
+    let marks = lb_source { row_bytes: 8, format: LB_FORMAT_A_U8, ..source };
+    let repaints =
+        lb_inpainting_options { source: &source, mask: &marks, ..made(lb_inpainting_options_init) };
+    sizes("lb_inpainting_options", repaints, 72, &|p| {
+        let (mut out, frames) = (null_mut(), [&raw const frame]);
+        let status = outcome(|e| unsafe {
+            let frames = frames.as_ptr();
+            lb_session_new_inpainting(model, frames, 1, &options, p.cast(), &mut out, e)
+        });
+        kept(status, out)
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("session.safetensors");
+    let saved = CString::new(saved.to_str().unwrap()).unwrap();
+    succeed(|e| unsafe { lb_session_save(session, saved.as_ptr(), null(), e) });
+    sizes("lb_restore_options", made(lb_restore_options_init), 24, &|p| {
+        let mut out = null_mut();
+        let status = outcome(|e| unsafe {
+            lb_session_load(model, saved.as_ptr(), p.cast(), null(), &mut out, e)
+        });
+        kept(status, out)
     });
     lb_session_release(session);
     lb_model_release(model);

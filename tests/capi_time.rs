@@ -256,7 +256,7 @@ fn an_extension_and_a_file_are_those_of_the_rust_library() {
     let (status, _) = outcome(|error| unsafe {
         lb_session_load(model, path.as_ptr(), &bad, null(), &mut out, error)
     });
-    assert_eq!(status, LB_ERROR_INVALID_ARGUMENT);
+    assert_eq!(status, LB_ERROR_UNSUPPORTED);
     let (status, message) =
         outcome(|error| unsafe { lb_session_extend(loaded, 0.5, null(), null(), &mut out, error) });
     assert_eq!((status, message.as_str()), (LB_ERROR_INVALID_ARGUMENT, "lb_keyframe is NULL"));

@@ -28,6 +28,32 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// A new function has to be among the calls that the fuzzer makes.
+#[test]
+fn the_fuzzer_of_calls_makes_every_call_that_takes_anything() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let harness: String = ["arguments", "calls", "files", "render", "sessions", "time"]
+        .map(|name| std::fs::read_to_string(root.join(format!("fuzz/harness/{name}.rs"))).unwrap())
+        .concat();
+    let header = std::fs::read_to_string(root.join("include/latentblend.h")).unwrap();
+    let code = header.lines().filter(|line| !line.starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut seen = 0;
+    for (at, _) in code.match_indices("lb_") {
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let end = at + code[at..].find(|c| !word(c)).unwrap();
+        let (name, rest) = (&code[at..end], &code[end..]);
+        let inner = code[..at].chars().next_back().is_some_and(word);
+        // It takes seconds, and what it is given is a path and a buffer.
+        if inner || !rest.starts_with('(') || rest.starts_with("(void)") || name == "lb_doctor" {
+            continue;
+        }
+        let called = harness.split(|c| !word(c)).any(|called| called == name);
+        assert!(called, "fuzz/harness does not call {name}");
+        seen += 1;
+    }
+    assert!(seen > 40, "only {seen} functions were found");
+}
+
 #[test]
 fn the_corpus_of_calls_finds_nothing() {
     let corpus = corpus("calls");
@@ -35,6 +61,7 @@ fn the_corpus_of_calls_finds_nothing() {
     for (name, data) in corpus {
         std::panic::catch_unwind(|| calls::run(&data)).unwrap_or_else(|_| panic!("calls/{name}"));
     }
+    calls::clean();
 }
 
 #[test]

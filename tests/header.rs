@@ -10,18 +10,23 @@ use native::{STRICT, compiler, root, scratch, skip, succeeded};
 use std::path::Path;
 
 /// The files in the order of the header's sections.
-const FILES: [&str; 14] = [
+const FILES: [&str; 19] = [
     "status",
     "version",
     "log",
     "call",
     "device",
     "model",
-    "timing",
     "source",
     "keyframe",
+    "curve",
+    "blend_options",
     "session",
     "inpainting",
+    "distance",
+    "timing",
+    "adapt",
+    "extend",
     "frame",
     "store",
     "doctor",

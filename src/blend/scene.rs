@@ -7,7 +7,7 @@ use super::options::Keyframe;
 use super::timing::Place;
 use crate::diffusion::{Latent, Model, ModelInfo, Priority};
 use crate::error::{Error, Result};
-use crate::frame::{Fit, Format, Frame, Highlights, Source, Transfer, working_size};
+use crate::frame::{Fit, Format, Frame, Highlights, Source, Transfer};
 use crate::progress::Call;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ pub(super) fn natural_size(
     model: &ModelInfo,
 ) -> Result<Option<[usize; 2]>> {
     let Some((_, [x1, y1, x2, y2])) = extent(keyframes, inpainting)? else { return Ok(None) };
-    working_size(model.native_size, (x2 - x1) as f64 / (y2 - y1) as f64).map(Some)
+    model.working_size([x2 - x1, y2 - y1], 1.0).map(Some)
 }
 
 impl Scene {

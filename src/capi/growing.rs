@@ -93,3 +93,20 @@ pub(super) unsafe fn fill<T: Growing>(pointer: *mut T, size: usize) {
         pointer.cast::<usize>().write_unaligned(size);
     }
 }
+
+/// A member that says yes (1) or no (0).
+pub(super) fn choice(name: &str, value: u32) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Error::invalid(format!("{name} {other}: wanted 0 or 1"))),
+    }
+}
+
+/// A member that has no meaning yet.
+pub(super) fn unused(name: &str, value: u32) -> Result<()> {
+    match value {
+        0 => Ok(()),
+        other => Err(Error::new(ErrorKind::Unsupported, format!("{name} {other:#x}: wanted 0"))),
+    }
+}

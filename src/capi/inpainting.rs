@@ -1,13 +1,14 @@
 //! In: a source, a mask, keyframes and options. Out: an `lb_session` that repaints what the mask marks.
 
-use super::growing::{Growing, fill, read};
+use super::blend_options::lb_blend_options;
+use super::growing::{Growing, choice, fill, read, unused};
 use super::keyframe::lb_keyframe;
 use super::model::model;
-use super::session::{SESSIONS, lb_blend_options, wishes};
+use super::session::{insert, wishes};
 use super::source::{LB_MASK_CHANNEL_FIRST, copied, lb_mask_channel, lb_source, mask};
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put};
 use crate::blend::{Inpainting, Session};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// What an inpainting session shows at its first keyframe.
 #[allow(non_camel_case_types, reason = "its name in C")]
@@ -74,10 +75,7 @@ unsafe impl Growing for lb_inpainting_options {
 /// # Safety
 /// As the header says of `lb_inpainting_options`.
 unsafe fn inpainting(raw: &lb_inpainting_options) -> Result<Inpainting> {
-    if raw.flags != 0 {
-        let what = format!("lb_inpainting_options.flags {:#x}: wanted 0", raw.flags);
-        return Err(Error::new(ErrorKind::Unsupported, what));
-    }
+    unused("lb_inpainting_options.flags", raw.flags)?;
     let named = |name: &str, e: Error| {
         Error::new(e.kind(), format!("lb_inpainting_options.{name}: {}", e.message()))
     };
@@ -92,13 +90,7 @@ unsafe fn inpainting(raw: &lb_inpainting_options) -> Result<Inpainting> {
             feather if feather < 0.0 => Some(0.0),
             feather => Some(feather),
         },
-        lead_over: match raw.keep_base {
-            0 => true,
-            1 => false,
-            other => {
-                return Err(Error::invalid(format!("keep_base {other}: wanted 0 or 1")));
-            }
-        },
+        lead_over: !choice("keep_base", raw.keep_base)?,
         from_source: match raw.first {
             LB_FIRST_GENERATED => false,
             LB_FIRST_SOURCE => true,
@@ -153,7 +145,7 @@ pub unsafe extern "C" fn lb_session_new_inpainting(
         unsafe {
             put(session, "session", || {
                 let made = Session::inpainting(&model, &frames, &options, &inpainting)?;
-                Ok(SESSIONS.insert(made).cast())
+                Ok(insert(made))
             })
         }
     })

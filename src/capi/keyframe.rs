@@ -1,11 +1,11 @@
 //! In: one end of a transition, as a caller in C says it. Out: a keyframe.
 
 use super::frame::{LB_FIT_CROP, lb_fit};
-use super::growing::{Growing, read};
+use super::growing::{Growing, read, unused};
 use super::source::{copied, lb_source};
 use super::text;
 use crate::blend::{Keyframe, KeyframeImage};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use std::ffi::c_char;
 
 /// One end of a transition. Since 0.1.
@@ -69,10 +69,7 @@ pub(super) unsafe fn keyframe(pointer: *const lb_keyframe) -> Result<Keyframe> {
         (raw, prompt, text(raw.negative_prompt, "lb_keyframe.negative_prompt")?)
     };
     let frame = Keyframe::new(prompt.unwrap_or(""), raw.seed).negative(negative.unwrap_or(""));
-    if raw.image_flags != 0 {
-        let what = format!("lb_keyframe.image_flags {:#x}: wanted 0", raw.image_flags);
-        return Err(Error::new(ErrorKind::Unsupported, what));
-    }
+    unused("lb_keyframe.image_flags", raw.image_flags)?;
     if raw.image.is_null() {
         return Ok(frame);
     }

@@ -5,9 +5,15 @@
 //! written on failure only, the other out parameters on success only. Every body runs under one guard.
 #![allow(unsafe_code, reason = "C hands over raw pointers")]
 
+mod adapt;
+mod array;
+mod blend_options;
 mod call;
+mod curve;
 mod device;
+mod distance;
 mod doctor;
+mod extend;
 mod frame;
 mod growing;
 mod handle;
@@ -23,9 +29,14 @@ mod store;
 mod timing;
 mod version;
 
+pub use adapt::*;
+pub use blend_options::*;
 pub use call::*;
+pub use curve::*;
 pub use device::*;
+pub use distance::*;
 pub use doctor::*;
+pub use extend::*;
 pub use frame::*;
 pub use inpainting::*;
 pub use keyframe::*;

@@ -244,6 +244,39 @@ pub extern "C" fn lb_model_release(model: *mut lb_model) {
     MODELS.release(model.cast());
 }
 
+/// Writes the size at which `model` works best for a picture of `width` by `height` pixels that are
+/// `pixel_aspect` times as wide as high (0.01 to 100; 1: square): its native area in that shape, what
+/// lb_blend_options.width and height may be set to. In multiples of 64 (16 for models below 512 pixels, 8
+/// below 128) and of lb_model_info.size_multiple; shapes beyond 4:1 are worked at 4:1, and a placement does
+/// the rest. Sessions with pictures choose it by themselves. Any thread, at once. Since 0.1.
+///
+/// # Safety
+/// `working_width`, `working_height` and `error` are NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_model_working_size(
+    model: *const lb_model,
+    width: u32,
+    height: u32,
+    pixel_aspect: f64,
+    working_width: *mut u32,
+    working_height: *mut u32,
+    error: *mut *mut lb_error,
+) -> lb_status {
+    entry(error, || {
+        let model = self::model(model)?;
+        let size = [width as usize, height as usize];
+        let [across, down] = model.info().working_size(size, pixel_aspect)?;
+        // The last one writes once both are known to be there.
+        // SAFETY: passed on.
+        unsafe {
+            put(working_width, "working_width", || {
+                put(working_height, "working_height", || Ok(down as u32))?;
+                Ok(across as u32)
+            })
+        }
+    })
+}
+
 /// Writes what `model` is. The texts in it live as long as the model, of which the caller holds a
 /// reference. Any thread, at once. Since 0.1.
 ///

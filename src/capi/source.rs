@@ -2,7 +2,7 @@
 
 use super::frame::{LB_FORMAT_RGBA_U8, LB_MEMORY_CUDA, LB_MEMORY_HOST, LB_TRANSFER_SRGB};
 use super::frame::{lb_format, lb_memory, lb_transfer};
-use super::growing::{Growing, fill, read};
+use super::growing::{Growing, fill, read, unused};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Format, ImageRef, Layout, Mask, MaskChannel, Source, Transfer};
 use std::ffi::c_void;
@@ -92,10 +92,7 @@ unsafe fn pixels<'a>(source: *const lb_source, mask: bool) -> Result<ImageRef<'a
             return Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value")));
         }
     }
-    if raw.flags != 0 {
-        let what = format!("lb_source.flags {:#x}: wanted 0", raw.flags);
-        return Err(Error::new(ErrorKind::Unsupported, what));
-    }
+    unused("lb_source.flags", raw.flags)?;
     let layout = Layout {
         width: raw.width as usize,
         height: raw.height as usize,

@@ -1,7 +1,7 @@
 //! In: a path. Out: a session's file, and from it the session.
 
 use super::call::{lb_call, watched};
-use super::growing::{Growing, fill, read};
+use super::growing::{Growing, choice, fill, read, unused};
 use super::model::model;
 use super::session::{insert, session};
 use super::{entry, lb_error, lb_model, lb_session, lb_status, put, text};
@@ -108,11 +108,9 @@ pub unsafe extern "C" fn lb_session_load(
                 true => lb_restore_options::defaults(),
                 false => read(options)?,
             };
-            if raw.flags != 0 {
-                return Err(Error::invalid(format!("flags {:#x}: wanted 0", raw.flags)));
-            }
+            unused("lb_restore_options.flags", raw.flags)?;
             let options = RestoreOptions {
-                accept_other_numerics: raw.accept_other_numerics != 0,
+                accept_other_numerics: choice("accept_other_numerics", raw.accept_other_numerics)?,
                 cache_bytes: match raw.cache_bytes {
                     0 => None,
                     bytes => Some(usize::try_from(bytes).unwrap_or(usize::MAX)),

@@ -9,7 +9,7 @@ use super::schedule::{Schedule, SchedulePolicy};
 use super::state::Trail;
 use crate::backend::{Backend, Cpu, Reference};
 use crate::error::{Error, Result};
-use crate::frame::Frame;
+use crate::frame::{Frame, working_size_in};
 use crate::model::{
     self as files, DiffusionConfig, Embedded, Fingerprint, Known, LoadMeter, LoadOptions,
     PredictionType, PromptRules, Source, TextConfig, Tokenizer, UnetConfig, VaeConfig,
@@ -45,6 +45,26 @@ impl ModelInfo {
     /// What the UNet predicts.
     pub fn prediction_type(&self) -> PredictionType {
         self.diffusion.prediction_type
+    }
+
+    /// The size in pixels at which this model works best for a picture of `size` (width, height) whose
+    /// pixels are `pixel_aspect` times as wide as high: its native area in that shape, as
+    /// [`working_size`](crate::working_size)
+    /// rounds it, in multiples of [`factor`](Self::factor).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a picture without area and a pixel aspect that is not within 0.01 to 100.
+    pub fn working_size(&self, size: [usize; 2], pixel_aspect: f64) -> Result<[usize; 2]> {
+        for (name, side) in ["width", "height"].into_iter().zip(size) {
+            if side == 0 {
+                return Err(Error::invalid(format!("{name} 0: wanted at least 1")));
+            }
+        }
+        if !(0.01..=100.0).contains(&pixel_aspect) {
+            return Err(Error::invalid(format!("pixel aspect {pixel_aspect}: wanted 0.01 to 100")));
+        }
+        let [width, height] = size.map(|side| side as f64);
+        working_size_in(self.factor, self.native_size, width * pixel_aspect / height)
     }
 }
 

@@ -24,6 +24,7 @@ pub use highlight::Highlights;
 pub use image::{Format, ImageMut, ImageRef, Layout};
 pub use mask::{Mask, MaskChannel};
 pub(crate) use membrane::led_over;
+pub(crate) use placement::working_size_in;
 pub use placement::{Fit, Placement, working_size};
 pub use source::Source;
 

@@ -258,12 +258,21 @@ fn coverage(filter: Filter, centre: f64, half: f64) -> f64 {
 /// for models below 512 pixels, or of 8 below 128: an eighth of the native side is as fine as needed.
 ///
 /// Of the four sizes around, the one with the least error in shape (counted twice, for it is cropped) and
-/// area. Shapes beyond 4:1 are worked at 4:1,
-/// since pictures of a diffusion model fall apart beyond; placement crops or fills the rest.
+/// area. Shapes beyond 4:1 are worked at 4:1, since pictures of a diffusion model fall apart beyond;
+/// placement crops or fills the rest.
 ///
 /// # Errors
 /// `InvalidArgument` where `shape_aspect` is not a positive number, or the native size has no area.
 pub fn working_size(native: [usize; 2], shape_aspect: f64) -> Result<[usize; 2]> {
+    working_size_in(1, native, shape_aspect)
+}
+
+/// The same, each side a multiple of `multiple` as well, which a model demands.
+pub(crate) fn working_size_in(
+    multiple: usize,
+    native: [usize; 2],
+    shape_aspect: f64,
+) -> Result<[usize; 2]> {
     if !(shape_aspect > 0.0 && shape_aspect.is_finite()) {
         return Err(Error::invalid(format!(
             "shape aspect {shape_aspect} is not a positive number"
@@ -274,14 +283,18 @@ pub fn working_size(native: [usize; 2], shape_aspect: f64) -> Result<[usize; 2]>
     if shorter == 0 || width.max(height) > super::image::LONGEST_SIDE {
         return Err(Error::invalid(format!("a native size of {width}x{height} cannot be")));
     }
+    if !(1..=super::image::LONGEST_SIDE).contains(&multiple) {
+        return Err(Error::invalid(format!("sizes in multiples of {multiple} cannot be")));
+    }
     const WIDEST: f64 = 4.0;
     let aspect = shape_aspect.clamp(1.0 / WIDEST, WIDEST);
     let area = width as f64 * height as f64;
     let step = match shorter {
-        512.. => 64,
+        512.. => 64_usize,
         128.. => 16,
         _ => 8,
     };
+    let step = step.next_multiple_of(multiple);
     let around = |side: f64| {
         let below = ((side / step as f64) as usize).max(1) * step;
         [below, below + step]
@@ -339,6 +352,18 @@ mod tests {
                 assert!((0.8..1.25).contains(&shape), "{native} {aspect}: {w}x{h}");
                 assert_eq!(working_size([native, native], 1.0 / aspect).unwrap(), [h, w]);
             }
+        }
+    }
+
+    #[test]
+    fn what_a_model_demands_goes_before_fineness() {
+        for (multiple, wanted) in
+            [(8, [176, 96]), (32, [160, 96]), (64, [192, 128]), (48, [192, 96])]
+        {
+            assert_eq!(working_size_in(multiple, [128, 128], 16.0 / 9.0).unwrap(), wanted);
+        }
+        for multiple in [0, usize::MAX] {
+            assert!(working_size_in(multiple, [128, 128], 1.0).is_err());
         }
     }
 

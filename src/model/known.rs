@@ -3,11 +3,22 @@
 //! The hashes of the published weights could not be had when this was written, so models are told by
 //! what sets them apart in their configurations; a model fine-tuned from one of them looks the same.
 //!
-//! Licences are those that the models' own cards and repositories name: `LICENSE-MODEL` of
-//! Stability-AI/stablediffusion and the cards of stable-diffusion-2, -2-base, -2-inpainting and -2-1 say
-//! CreativeML Open RAIL++-M (24 November 2022); sd-turbo came out under the Stability AI Non-Commercial
-//! Research Community License (28 November 2023), and its card now points to stability.ai/license, the
-//! Stability AI Community License.
+//! What the table says was read where the models' makers say it:
+//!
+//! * Licences: `LICENSE-MODEL` of Stability-AI/stablediffusion, and the cards of stable-diffusion-2, -2-base,
+//!   -2-inpainting, -2-1 and -2-1-base, say CreativeML Open RAIL++-M (24 November 2022).
+//!   `model_licenses/LICENCE-SD-Turbo` of Stability-AI/generative-models is the Stability AI Non-Commercial
+//!   Research Community License (28 November 2023); the card of sd-turbo now points to stability.ai/license,
+//!   the Stability AI Community License.
+//! * Predictions: `modelcard.md` of Stability-AI/stablediffusion has a v-objective for `768-v-ema.ckpt` (2.0,
+//!   and 2.1, which goes on from it) and none for `512-base-ema.ckpt` and `512-inpainting-ema.ckpt`. The
+//!   configuration of the latter (`v2-inpainting-inference.yaml`) has nine channels in and no
+//!   `parameterization`, and its `scheduler_config.json` no `prediction_type`, which both mean the noise.
+//! * Spacing: that of sd-turbo alone has `"timestep_spacing": "trailing"`, with the noise as its prediction.
+//!
+//! `512-depth-ema.ckpt` has five channels in and the unCLIP models class embeddings; both are refused where
+//! configurations are read. Stability AI has withdrawn the folders of Stable Diffusion 2 from Hugging Face
+//! in November 2025; copies are kept by others.
 
 use super::config::{DiffusionConfig, PredictionType, Spacing, TextConfig, UnetConfig};
 

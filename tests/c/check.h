@@ -87,6 +87,18 @@ static lb_image image(void *pixels) {
     return image;
 }
 
+/* A picture or a mask of that size. */
+static lb_source source(const void *data, lb_format format, int channels) {
+    lb_source source;
+    lb_source_init(&source, sizeof source);
+    CHECK(source.format == LB_FORMAT_RGBA_U8 && source.transfer == LB_TRANSFER_SRGB);
+    source.data = data;
+    source.width = source.height = SIDE;
+    source.row_bytes = (ptrdiff_t)SIDE * channels;
+    source.format = format;
+    return source;
+}
+
 static int finish(void) {
     printf("%d checks, %d failures\n", checks, failures);
     return failures == 0 && checks > 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -1,20 +1,11 @@
-/* Every function of the header that takes anything, given what it must not be given: an error with a
- * message, out parameters as they were, and nothing worse. The few that cannot fail ignore it. */
-#include "check.h"
-
-#include <limits.h>
-#include <math.h>
-
-#define BAD LB_ERROR_INVALID_ARGUMENT
-static const char not_utf8[] = {'a', (char)0xff, 0};
+/* Every function of the header that takes anything, but those of misuse_derived.c, given what it must not be
+ * given: an error with a message, out parameters as they were, and nothing worse. The few that cannot fail
+ * ignore it. */
+#include "misuse.h"
 
 /* A model that is smaller than the embedded one, for tools under which programs are slow: the program's one
  * argument. */
 static const char *model_path;
-
-/* Handles that are none: no address, odd addresses, and a handle of another kind. */
-static void *strange[] = {NULL, (void *)1, (void *)16, (void *)-1, NULL};
-enum { STRANGE = sizeof strange / sizeof *strange };
 
 static void errors(void) {
     lb_error *error = NULL;
@@ -60,47 +51,6 @@ static void ignored(lb_model *model) {
     lb_set_log_callback(ignore, NULL, UINT32_MAX);
     lb_set_log_callback(NULL, (void *)1, 77);
 }
-
-/* A size that no version of a struct has leaves the memory alone; one of a later version is filled. */
-#define INITS(type, init)                                               \
-    do {                                                                \
-        unsigned char room[sizeof(type) + 64];                          \
-        const size_t sizes[] = {0, 1, sizeof(size_t), SIZE_MAX, SIZE_MAX / 2, 1 << 20}; \
-        size_t size, place, touched = 0;                                \
-        init(NULL, sizeof(type));                                       \
-        init(NULL, SIZE_MAX);                                           \
-        memset(room, 0xa5, sizeof room);                                \
-        for (place = 0; place < sizeof sizes / sizeof *sizes; place++) { \
-            init((type *)(void *)room, sizes[place]);                   \
-        }                                                               \
-        for (place = 0; place < sizeof room; place++) {                 \
-            touched += room[place] != 0xa5;                             \
-        }                                                               \
-        CHECK(touched == 0);                                            \
-        init((type *)(void *)room, sizeof(type) + 32);                  \
-        memcpy(&size, room, sizeof size);                               \
-        CHECK(size == sizeof(type) + 32);                               \
-        CHECK(room[sizeof(type)] == 0 && room[sizeof(type) + 31] == 0); \
-        CHECK(room[sizeof(type) + 32] == 0xa5);                         \
-    } while (0)
-
-/* A struct that a call writes: refused without it, and where its size is none. */
-#define ANSWERS(type, call)                                             \
-    do {                                                                \
-        type info, *into = NULL;                                        \
-        const size_t sizes[] = {0, 1, sizeof(size_t), 1 << 20, SIZE_MAX}; \
-        size_t place;                                                   \
-        REFUSED(BAD, #type " is NULL", call);                           \
-        into = &info;                                                   \
-        for (place = 0; place < sizeof sizes / sizeof *sizes; place++) { \
-            type before;                                                \
-            memset(&info, 0x5a, sizeof info);                           \
-            info.struct_size = sizes[place];                            \
-            before = info;                                              \
-            REFUSED(BAD, #type ".struct_size", call);                   \
-            CHECK(memcmp(&before, &info, sizeof info) == 0);            \
-        }                                                               \
-    } while (0)
 
 static void loading(const char *program) {
     lb_model *const before = (lb_model *)16, *model = before;
@@ -392,6 +342,26 @@ int main(int count, char **arguments) {
         memset(&info, 0, sizeof info);
         info.struct_size = sizeof info;
         REFUSED(BAD, "model is", lb_model_get_info(none, &info, &error));
+    }
+    {
+        uint32_t wide = 7, high = 7;
+        const double aspects[] = {NAN, INFINITY, -INFINITY, 0.0, -1.0, 1e-300, 1e300};
+#define SIZED(of, width, height, aspect) \
+    lb_model_working_size(of, width, height, aspect, &wide, &high, &error)
+        for (index = 0; index < STRANGE - 1; index++) {
+            REFUSED(BAD, "model is", SIZED((const lb_model *)strange[index], 64, 64, 1.0));
+        }
+        for (index = 0; index < sizeof aspects / sizeof *aspects; index++) {
+            REFUSED(BAD, "pixel aspect", SIZED(model, 64, 64, aspects[index]));
+        }
+        REFUSED(BAD, "width 0", SIZED(model, 0, 64, 1.0));
+        REFUSED(BAD, "height 0", SIZED(model, 64, 0, 1.0));
+        REFUSED(BAD, "working_width is NULL",
+                lb_model_working_size(model, 64, 64, 1.0, NULL, &high, &error));
+        REFUSED(BAD, "working_height is NULL",
+                lb_model_working_size(model, 64, 64, 1.0, &wide, NULL, &error));
+        CHECK(wide == 7 && high == 7);
+#undef SIZED
     }
     keyframes_of_a_session(model);
     options_of_a_session(model);

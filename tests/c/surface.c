@@ -1,4 +1,4 @@
-/* Every function of the header, as it is meant. Prints the frame's checksum, which another language's
+/* Every function of the header but those of derived.c, as it is meant. Prints the frame's checksum, which another language's
  * program must find too. */
 #include "check.h"
 
@@ -114,7 +114,7 @@ int main(int count, char **arguments) {
     const lb_image *pointers[2];
     const double times[2] = {0.25, 1.0};
     lb_placement placement;
-    uint32_t sum = 0;
+    uint32_t sum = 0, wide = 0, high = 0, upright = 0, across = 0;
     int messages = 0, index;
 
     model_path = count > 1 ? arguments[1] : NULL;
@@ -137,6 +137,13 @@ int main(int count, char **arguments) {
     CHECK(about.native_width == about.native_height && about.native_width >= SIDE);
     CHECK(model_path != NULL || (about.native_width == 128 && about.size_multiple == 8));
     CHECK(about.prediction == LB_PREDICTION_V || about.prediction == LB_PREDICTION_EPSILON);
+    GOOD(lb_model_working_size(model, 1920, 1080, 1.0, &wide, &high, &error));
+    CHECK(wide > high && wide % about.size_multiple == 0 && high % about.size_multiple == 0);
+    CHECK(model_path != NULL || (wide == 176 && high == 96));
+    GOOD(lb_model_working_size(model, 1080, 1920, 1.0, &upright, &across, &error));
+    CHECK(upright == high && across == wide);
+    GOOD(lb_model_working_size(model, 960, 1080, 2.0, &upright, &across, &error));
+    CHECK(upright == wide && across == high);
 
     session = transition(model);
     lb_model_release(model);

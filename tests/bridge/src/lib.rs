@@ -113,6 +113,38 @@ pub mod ffi {
         fn render_watched(session: &Session, t: f64, watcher: &mut Watcher) -> Result<Vec<u8>>;
         /// The status and message that rendering at `t` fails with; 0 where it doesn't.
         fn render_status(session: &Session, t: f64, message: &mut String) -> i32;
+        /// Width and height at which the model works best for a plate.
+        fn working_size(model: &Model, width: u32, height: u32, aspect: f64) -> Result<Vec<u32>>;
+        /// A transition of what `mask` marks of an RGB picture of 8 bits.
+        fn repaint(
+            model: &Model,
+            frames: &[Frame<'_>],
+            plate: &[u8],
+            mask: &[u8],
+            width: u32,
+            height: u32,
+        ) -> Result<UniquePtr<Session>>;
+        /// The same session under another time: an LB_PACE value, and LB_EASING values by segment or none.
+        fn timed(session: &Session, pace: u32, easings: &[u32]) -> Result<UniquePtr<Session>>;
+        /// The t of so many frames.
+        fn frame_times(session: &Session, count: usize) -> Result<Vec<f64>>;
+        /// How much changes from frame to frame.
+        fn changes(session: &Session, frames: usize) -> Result<Vec<f64>>;
+        /// A session whose branches lie where latents change.
+        fn adapted(session: &Session, strength: f64) -> Result<UniquePtr<Session>>;
+        /// A session from a frame to a new keyframe, with every report told to `watcher`.
+        fn extend(
+            session: &Session,
+            from_t: f64,
+            to: &Frame<'_>,
+            watcher: &mut Watcher,
+        ) -> Result<UniquePtr<Session>>;
+        /// Writes a session to a file.
+        fn save(session: &Session, path: &str) -> Result<()>;
+        /// Takes it up again.
+        fn restore(model: &Model, path: &str) -> Result<UniquePtr<Session>>;
+        /// Loads weights of LPIPS, and lets go of them.
+        fn load_lpips(path: &str) -> Result<()>;
         /// Fills the tree, unless `cancel` is requested.
         fn prepare(session: &Session, cancel: &Cancel) -> Result<()>;
         /// Evaluations of the UNet that a frame would take.
