@@ -14,7 +14,7 @@ mod host;
 
 use host::bundle::{bundle, engine_is_mapped};
 use host::effect::{Image, Shape};
-use host::engine::{Wanted, engine};
+use host::engine::{More, Wanted, engine};
 use host::{Host, OK, Quirks};
 use latentblend::capi::*;
 use std::time::Instant;
@@ -81,6 +81,7 @@ fn main() {
         fit: LB_FIT_CROP,
         filter: LB_FILTER_BICUBIC,
         pixel_aspect: 1.0,
+        more: More::default(),
     };
     let session = engine().session(&wanted(0.0));
     // Both have their parents now.

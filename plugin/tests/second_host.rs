@@ -9,7 +9,7 @@ mod host;
 
 use host::bundle::{bundle, tiny};
 use host::effect::Shape;
-use host::engine::{Wanted, engine};
+use host::engine::{More, Wanted, engine};
 use latentblend::capi::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -103,6 +103,7 @@ fn host_support_renders_the_node_in_all_contexts() {
         fit: LB_FIT_CROP,
         filter: LB_FILTER_BICUBIC,
         pixel_aspect: 1.0,
+        more: More::default(),
     };
     let frame = engine().frame(&wanted, &shape, shape.bounds, shape.bounds);
     let upwards: Vec<u8> = frame.chunks(64 * 16).rev().flatten().copied().collect();
