@@ -94,14 +94,20 @@ fn every_option_of_quality_changes_the_picture_as_it_does_in_c() {
 #[test]
 fn the_look_of_2023_brings_its_own_crossfeeds() {
     let host = Host::load(bundle(), Quirks::default());
-    let ten = |o: &mut lb_blend_options| {
+    let thirty = |o: &mut lb_blend_options| {
         short(o);
-        (o.steps, o.look) = (10, LB_LOOK_COMPAT_2023);
+        (o.steps, o.look) = (30, LB_LOOK_COMPAT_2023);
     };
-    let values = [("steps", Value::I(10)), ("look", Value::I(2))];
+    let values = [("steps", Value::I(30)), ("look", Value::I(2))];
     let effect = create(&host, GENERATOR, &values);
-    let own = Wanted { options: ten, ..wanted(0.5) };
+    let own = Wanted { options: thirty, ..wanted(0.5) };
     at(&host, &effect, 0.0, &own);
+    let none = |o: &mut lb_blend_options| {
+        short(o);
+        (o.steps, o.look) = (30, LB_LOOK_COMPAT_2023);
+        (o.branch1_crossfeed_power, o.parental_crossfeed_power) = (0.0, 0.0);
+    };
+    differ(&own, &Wanted { options: none, ..wanted(0.5) }, "its crossfeed");
     host.destroy(effect);
 }
 
