@@ -61,7 +61,8 @@ fn a_transition_grows_out_of_its_clips_in_every_format_and_colour() {
             let components =
                 if colour == 2 { "OfxImageComponentRGB" } else { "OfxImageComponentRGBA" };
             let shape = Shape { depth, components, padding: 9, ..Shape::new(64, 48) };
-            let clips = [picture(&shape, 1), picture(&Shape { top_down: true, ..shape.clone() }, 2)];
+            let clips =
+                [picture(&shape, 1), picture(&Shape { top_down: true, ..shape.clone() }, 2)];
             let colours = [("inputColour", Value::I(colour)), ("outputColour", Value::I(colour))];
             let effect = node(&host, &colours);
             effect.show("SourceFrom", &clips[0]);

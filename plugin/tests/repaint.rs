@@ -236,8 +236,7 @@ fn a_held_frame_keeps_the_patch_still_while_the_plate_moves() {
     }
     // Without: a session of each frame's own.
     effect.set("hold", Value::I(0));
-    let needed =
-        said(&host, &effect, "GetFramesNeeded", 5.0, "OfxImageClipPropFrameRange_Source");
+    let needed = said(&host, &effect, "GetFramesNeeded", 5.0, "OfxImageClipPropFrameRange_Source");
     assert_eq!(needed, Some(vec![5.0, 5.0]));
     *effect.c("Mask").image.lock().unwrap() = Some((&raw const *masks[0]) as usize);
     effect.c("Mask").frames.lock().unwrap().clear();
@@ -325,7 +324,11 @@ fn what_is_missing_is_said_on_the_node() {
     fails(&effect, 0.0, "'Mask channel' is Alpha, and Source has none");
     let odd = Image::new(&Shape { components: ALPHA, ..shape.clone() });
     effect.show("Source", &odd);
-    fails(&effect, 0.0, "The host's image of Source is of OfxImageComponentAlpha, OfxBitDepthByte: wanted RGB");
+    fails(
+        &effect,
+        0.0,
+        "The host's image of Source is of OfxImageComponentAlpha, OfxBitDepthByte: wanted RGB",
+    );
     host.destroy(effect);
 }
 
@@ -401,7 +404,8 @@ fn a_proxy_and_anamorphic_pixels_keep_each_pixel_in_its_place() {
     ] {
         let shape = Shape { bounds, pixel_aspect, ..Shape::new(1, 1) };
         let mask = |x: i32, y: i32| f32::from(u8::from(x > bounds[0] + 10 && y > bounds[1] + 8));
-        let (source, image) = (picture(&shape, 1), Image::new(&Shape { components: ALPHA, ..shape.clone() }));
+        let (source, image) =
+            (picture(&shape, 1), Image::new(&Shape { components: ALPHA, ..shape.clone() }));
         image.paint(|x, y| [mask(x, y); 4]);
         let effect = node(&host, GENERAL, &[]);
         effect.show("Source", &source);

@@ -106,8 +106,7 @@ type Timed = unsafe extern "C" fn(
     *mut *mut lb_session,
     *mut *mut lb_error,
 ) -> lb_status;
-type At =
-    unsafe extern "C" fn(*const lb_session, f64, *mut f64, *mut *mut lb_error) -> lb_status;
+type At = unsafe extern "C" fn(*const lb_session, f64, *mut f64, *mut *mut lb_error) -> lb_status;
 
 pub struct Engine {
     library: libloading::Library,
