@@ -19,7 +19,8 @@ const CONTEXTS: [&str; 4] = [
     "OfxImageEffectContextTransition",
 ];
 
-/// Every identifier and default of version 1.0, in their order. A line may be added; none may ever change.
+/// Every identifier and default, in their order. A line may be added, and an option at a line's end; nothing else
+/// may ever change.
 const PARAMETERS: &str = include_str!("parameters.txt");
 
 fn described(host: &Host, context: &str) -> String {
@@ -106,7 +107,7 @@ fn contexts_have_the_clips_that_the_specification_asks_for() {
     assert_eq!(effect.props.texts("OfxImageEffectPropSupportedPixelDepths"), depths);
     let wanted: [&[&str]; 4] = [
         &["Output"],
-        &["Source", "Mask", "Output"],
+        &["Source", "Mask", "SourceFrom", "SourceTo", "Output"],
         &["Source", "Output"],
         &["SourceFrom", "SourceTo", "Output"],
     ];
@@ -224,14 +225,18 @@ fn instances_alone() {
         assert_eq!(host.edited(&effect, "negative"), OK);
         host.destroy(effect);
     };
-    for (count, renders) in [(1000, false), (120, true)] {
-        (0..30).for_each(|number| once(number, renders));
-        let before = allocated();
+    for (count, renders) in [(1000, false), (60, true)] {
         (0..count).for_each(|number| once(number, renders));
-        let grown = allocated().saturating_sub(before);
-        println!("{count} instances, rendering {renders}: {grown} bytes more");
-        // What allocators and caches hold on to does not grow with the number; an instance has 2 kB.
-        assert!(grown < 32 << 10, "{count} instances left {grown} bytes");
+        // What allocators and caches hold on to grows now and then, what instances leave with each of them.
+        let rounds = [(); 3].map(|()| {
+            let before = allocated();
+            (0..count).for_each(|number| once(number, renders));
+            allocated().saturating_sub(before)
+        });
+        println!("{count} instances, rendering {renders}: {rounds:?} bytes more");
+        // An instance has 2 kB.
+        let least = rounds.into_iter().min().unwrap();
+        assert!(least < 16 << 10, "{count} instances left {least} bytes each time");
     }
 }
 

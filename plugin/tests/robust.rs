@@ -8,7 +8,7 @@ mod host;
 
 use host::bundle::{bundle, tiny};
 use host::effect::{Effect, Image, Shape};
-use host::engine::{Wanted, engine};
+use host::engine::{More, Wanted, engine};
 use host::props::{Props, Value};
 use host::suites::OURS;
 use host::{BAD_HANDLE, FAILED, Host, OK, Quirks};
@@ -56,6 +56,7 @@ fn frame(t: f64) -> Vec<u8> {
         fit: LB_FIT_CROP,
         filter: LB_FILTER_BICUBIC,
         pixel_aspect: 1.0,
+        more: More::default(),
     };
     engine().frame(&wanted, &shape(), shape().bounds, shape().bounds)
 }

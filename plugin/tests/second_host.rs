@@ -8,8 +8,9 @@
 mod host;
 
 use host::bundle::{bundle, tiny};
-use host::effect::Shape;
-use host::engine::{Wanted, engine};
+use host::compare::wanted;
+use host::effect::{Image, Shape};
+use host::engine::{Still, Wanted, engine};
 use latentblend::capi::*;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,25 +90,32 @@ fn host_support_renders_the_node_in_all_contexts() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{:?}: {told}", output.status);
     let shape = Shape { depth: "OfxBitDepthFloat", ..Shape::new(64, 48) };
-    let wanted = Wanted {
-        model: Some(tiny()),
-        prompts: vec![
-            ("a white lighthouse on the left, the sea at sunset".into(), 420),
-            ("an old castle in the middle, mountains by night".into(), 421),
-        ],
-        negative: String::new(),
-        options: |o| (o.preset, o.steps) = (LB_PRESET_LOWEST, 3),
-        size: latentblend::working_size([128, 128], 64.0 / 48.0).unwrap().map(|side| side as u32),
-        t: 0.5,
-        transfer: LB_TRANSFER_SRGB,
-        fit: LB_FIT_CROP,
-        filter: LB_FILTER_BICUBIC,
-        pixel_aspect: 1.0,
+    let seen = |name: &str, wanted: &Wanted| {
+        let frame = engine().frame(wanted, &shape, shape.bounds, shape.bounds);
+        let upwards: Vec<u8> = frame.chunks(64 * 16).rev().flatten().copied().collect();
+        let path = folder.path().join(format!("{name}.rgba"));
+        assert!(std::fs::read(path).unwrap() == upwards, "{name}: another picture");
     };
-    let frame = engine().frame(&wanted, &shape, shape.bounds, shape.bounds);
-    let upwards: Vec<u8> = frame.chunks(64 * 16).rev().flatten().copied().collect();
-    for context in ["Generator", "General", "Filter", "Transition"] {
-        let path = folder.path().join(format!("OfxImageEffectContext{context}.rgba"));
-        assert!(std::fs::read(path).unwrap() == upwards, "{context}: another picture");
+    for context in ["Generator", "General", "Filter"] {
+        seen(&format!("OfxImageEffectContext{context}"), &wanted(0.5));
     }
+    let shown = |seed: i32| {
+        let image = Image::new(&shape);
+        image.paint(|x, y| {
+            let code = |c: i32| ((x * (c + 1) + y * (3 + seed) + seed * 31) & 127) as f32 / 128.0;
+            [code(0), code(1), code(2), 1.0]
+        });
+        Still::of(&image, LB_TRANSFER_SRGB)
+    };
+    // The clips last from frame 0 to 10, and so does the transition.
+    let mut transition = Wanted { fit: LB_FIT_STRETCH, ..wanted(0.5) };
+    transition.more.images = [Some(shown(0)), Some(shown(60))];
+    seen("OfxImageEffectContextTransition", &transition);
+    let mask = Image::new(&Shape { components: "OfxImageComponentAlpha", ..shape.clone() });
+    let inside = |x: i32, y: i32| (16..48).contains(&x) && (12..36).contains(&y);
+    mask.paint(|x, y| [f32::from(u8::from(inside(x, y))); 4]);
+    let mut repainted = Wanted { fit: LB_FIT_STRETCH, ..wanted(0.5) };
+    repainted.more.repainted = Some((shown(4), Still::of(&mask, LB_TRANSFER_SRGB)));
+    repainted.more.plate = Some(shown(6));
+    seen("Repainted", &repainted);
 }

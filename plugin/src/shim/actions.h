@@ -19,6 +19,8 @@ ofx::OfxStatus describe_in_context(ofx::OfxImageEffectHandle effect, const std::
 
 // regions.cpp
 ofx::OfxStatus region_of_definition(Instance &instance, const Props &in, const Props &out);
+ofx::OfxStatus frames_needed(Instance &instance, const Props &in, const Props &out);
+ofx::OfxStatus regions_of_interest(Instance &instance, const Props &in, const Props &out);
 ofx::OfxStatus is_identity(Instance &instance, const Props &in, const Props &out);
 ofx::OfxStatus clip_preferences(Instance &instance, const Props &out);
 ofx::OfxStatus output_colourspace(Instance &instance, const Props &in, const Props &out);

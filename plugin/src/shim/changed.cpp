@@ -70,8 +70,10 @@ void show_keyframes(const Instance &instance, const Values &values) {
 
 // A saved project gives the same picture in another host: what 'Host' came to is kept with it.
 void save_colour(const Instance &instance, const Values &values) {
-    if (values.integer(HostColour) == ColourHost && values.integer(OutputColour) == ColourHost)
-        instance.set_number(HostColour, output_colour(instance, values));
+    const bool reads = !instance.in(kOfxImageEffectContextGenerator) && values.integer(InputColour) == ColourHost;
+    if (values.integer(HostColour) == ColourHost && (reads || values.integer(OutputColour) == ColourHost))
+        instance.set_number(HostColour, values.integer(OutputColour) == ColourHost ? output_colour(instance, values)
+                                                                                   : colour_of_host());
 }
 
 void prepare(Instance &instance, double time) {
@@ -79,7 +81,10 @@ void prepare(Instance &instance, double time) {
     try {
         const ProgressBar bar(instance, "LatentBlend: pre-computing");
         const Poll poll = [&](double fraction) { return bar.stop(fraction); };
-        const auto session = session_for(recipe_of(values, shape_at(instance, time), false), poll);
+        const Reading reading = reading_of(instance, values, time);
+        const Pictures pictures = read_pictures(instance, values, reading, plane_at(instance, time));
+        const double shape = shape_at(instance, reading.source ? reading.source_time : time);
+        const auto session = session_for(recipe_of(values, shape, false, &pictures), poll);
         session->prepare(poll);
         const lb_session_info &info = session->info();
         instance.tell("");
@@ -88,6 +93,8 @@ void prepare(Instance &instance, double time) {
                                   " steps left for a frame");
     } catch (const Aborted &) {
         show_status(instance, "Pre-computation stopped; what is done is kept");
+    } catch (const NothingMarked &) {
+        show_status(instance, "The mask marks nothing at this frame: there is nothing to compute");
     } catch (const Failure &failure) {
         instance.tell(failure.message);
         show_status(instance, failure.message);
@@ -119,7 +126,7 @@ OfxStatus changed(Instance &instance, const Props &in) {
     } else {
         const Values values = instance.at(time);
         if (is(KeyframeCount)) show_keyframes(instance, values);
-        if (is(OutputColour)) save_colour(instance, values);
+        if (is(OutputColour) || is(InputColour)) save_colour(instance, values);
         const std::string told = instance.told();
         show_status(instance, told.empty() ? what_is_loaded() : told);
     }

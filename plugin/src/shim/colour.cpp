@@ -29,14 +29,35 @@ const char *name_of(ColourChoice colour) {
     }
 }
 
-ColourChoice output_colour(const Instance &instance, const Values &values) {
-    const auto chosen = static_cast<ColourChoice>(values.integer(OutputColour));
-    if (chosen != ColourHost) return chosen;
-    // A host that manages colour has written what this node answered last, and relies on it.
-    const ColourChoice managed = colour_named(clip_props(instance.output()).text(kOfxImageClipPropColourspace));
+namespace {
+
+// A host that manages colour writes a clip's space onto it. Where none does, what is known of the host holds.
+ColourChoice of_clip(const Values &values, OfxImageClipHandle clip) {
+    const ColourChoice managed = colour_named(clip_props(clip).text(kOfxImageClipPropColourspace));
     if (managed != ColourHost) return managed;
     const auto saved = static_cast<ColourChoice>(values.integer(HostColour));
     return saved != ColourHost ? saved : colour_of_host();
+}
+
+}  // namespace
+
+ColourChoice output_colour(const Instance &instance, const Values &values) {
+    const auto chosen = static_cast<ColourChoice>(values.integer(OutputColour));
+    // On the output it is what this node answered last, which the host relies on.
+    return chosen != ColourHost ? chosen : of_clip(values, instance.output());
+}
+
+ColourChoice input_colour(const Values &values, OfxImageClipHandle clip) {
+    const auto chosen = static_cast<ColourChoice>(values.integer(InputColour));
+    return chosen != ColourHost ? chosen : of_clip(values, clip);
+}
+
+lb_transfer transfer_of(ColourChoice colour) {
+    switch (colour) {
+        case ColourLinear: return LB_TRANSFER_LINEAR;
+        case ColourAcescg: return LB_TRANSFER_ACESCG;
+        default: return LB_TRANSFER_SRGB;
+    }
 }
 
 }  // namespace latentblend

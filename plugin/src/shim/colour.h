@@ -4,6 +4,7 @@
 #include <string>
 
 #include "instance.h"
+#include "latentblend.h"
 
 namespace latentblend {
 
@@ -12,6 +13,12 @@ ColourChoice colour_of_host();
 
 // What the output's numbers stand for: never ColourHost.
 ColourChoice output_colour(const Instance &instance, const Values &values);
+
+// What the numbers of an input clip stand for: never ColourHost.
+ColourChoice input_colour(const Values &values, ofx::OfxImageClipHandle clip);
+
+// The engine's number for it.
+lb_transfer transfer_of(ColourChoice colour);
 
 // The choice that a colourspace of OpenFX's native configuration is; ColourHost where it is none of ours.
 ColourChoice colour_named(const std::string &name);

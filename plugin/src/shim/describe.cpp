@@ -2,6 +2,7 @@
 #include "actions.h"
 #include "openfx/colour.h"
 #include "openfx/gpu.h"
+#include "pictures.h"
 
 namespace latentblend {
 
@@ -10,7 +11,7 @@ using namespace ofx;
 namespace {
 
 constexpr char kDescription[] =
-    "Seamless transitions between prompts with Stable Diffusion 2, by latent blending: any frame, exact, in any order.\n"
+    "Seamless transitions between prompts, and between pictures, with Stable Diffusion 2, by latent blending: any frame, exact, in any order.\n"
     "Type two prompts, animate the fraction, render. With no model given, a small embedded demo model paints "
     "landscapes. The weights of Stable Diffusion have a licence of their own, which restricts some uses.";
 
@@ -30,8 +31,8 @@ void clip(OfxImageEffectHandle effect, const char *name, const char *label, bool
     props.set(kOfxImageEffectPropSupportedComponents, kOfxImageComponentRGBA, index++);
     props.set(kOfxImageEffectPropSupportedComponents, kOfxImageComponentRGB, index++);
     props.set(kOfxImageEffectPropSupportsTiles, 0);
-    // Held frames are the one reason to look at other times.
-    props.set(kOfxImageEffectPropTemporalClipAccess, wired(Needs::Images) ? 1 : 0);
+    // Held frames are the one reason to look at other times. A host that has none would refuse a plug-in that asks.
+    props.set(kOfxImageEffectPropTemporalClipAccess, host_has_other_times() ? 1 : 0);
     if (optional) props.set(kOfxImageClipPropOptional, 1);
     if (mask) props.set(kOfxImageClipPropIsMask, 1);
 }
@@ -57,7 +58,7 @@ OfxStatus describe(OfxImageEffectHandle effect) {
     props.set(kOfxImageEffectPluginPropFieldRenderTwiceAlways, 0);
     props.set(kOfxImageEffectPropSupportsMultiResolution, 1);
     props.set(kOfxImageEffectPropSupportsTiles, 0);
-    props.set(kOfxImageEffectPropTemporalClipAccess, wired(Needs::Images) ? 1 : 0);
+    props.set(kOfxImageEffectPropTemporalClipAccess, host_has_other_times() ? 1 : 0);
     props.set(kOfxImageEffectPropSupportsMultipleClipDepths, 1);
     props.set(kOfxImageEffectPropSupportsMultipleClipPARs, 0);
     props.set(kOfxImageEffectInstancePropSequentialRender, 0);
@@ -66,7 +67,7 @@ OfxStatus describe(OfxImageEffectHandle effect) {
               host_is("MLT") ? kOfxImageEffectRenderUnsafe : kOfxImageEffectRenderFullySafe);
     // A change of these changes what GetClipPreferences and the regions answer.
     index = 0;
-    for (P param : {Timing, OutputColour})
+    for (P param : {Timing, InputColour, OutputColour, Inpaint, OutputMode, ClipsAsKeyframes})
         props.set(kOfxImageEffectPropClipPreferencesSlaveParam, kParams[param].id, index++);
     // No GPU is offered until the engine has a device to fill a host's memory with; and it would have to be asked
     // for without being opened here.
@@ -89,7 +90,9 @@ OfxStatus describe_in_context(OfxImageEffectHandle effect, const std::string &co
         clip(effect, kOfxImageEffectSimpleSourceClipName, "Source", false);
     } else if (context == kOfxImageEffectContextGeneral) {
         clip(effect, kOfxImageEffectSimpleSourceClipName, "Source", true);
-        clip(effect, "Mask", "Mask", true, true);
+        clip(effect, kMaskClip, "Mask", true, true);
+        clip(effect, kOfxImageEffectTransitionSourceFromClipName, "From", true);
+        clip(effect, kOfxImageEffectTransitionSourceToClipName, "To", true);
     } else if (context != kOfxImageEffectContextGenerator) {
         return kOfxStatErrUnsupported;
     }

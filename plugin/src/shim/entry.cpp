@@ -42,6 +42,8 @@ OfxStatus destroy(OfxImageEffectHandle effect) {
 OfxStatus for_instance(const std::string &action, Instance &instance, const Props &in, const Props &out) {
     if (action == kOfxImageEffectActionRender) return render(instance, in);
     if (action == kOfxImageEffectActionGetRegionOfDefinition) return region_of_definition(instance, in, out);
+    if (action == kOfxImageEffectActionGetFramesNeeded) return frames_needed(instance, in, out);
+    if (action == kOfxImageEffectActionGetRegionsOfInterest) return regions_of_interest(instance, in, out);
     if (action == kOfxImageEffectActionIsIdentity) return is_identity(instance, in, out);
     if (action == kOfxImageEffectActionGetClipPreferences) return clip_preferences(instance, out);
     if (action == kOfxImageEffectActionGetOutputColourspace) return output_colourspace(instance, in, out);
@@ -54,7 +56,8 @@ OfxStatus for_instance(const std::string &action, Instance &instance, const Prop
 
 bool of_an_instance(const std::string &action) {
     for (const char *known :
-         {kOfxImageEffectActionRender, kOfxImageEffectActionGetRegionOfDefinition, kOfxImageEffectActionIsIdentity,
+         {kOfxImageEffectActionRender, kOfxImageEffectActionGetRegionOfDefinition, kOfxImageEffectActionGetFramesNeeded,
+          kOfxImageEffectActionGetRegionsOfInterest, kOfxImageEffectActionIsIdentity,
           kOfxImageEffectActionGetClipPreferences, kOfxImageEffectActionGetOutputColourspace, kOfxActionInstanceChanged,
           kOfxImageEffectActionBeginSequenceRender, kOfxImageEffectActionEndSequenceRender})
         if (action == known) return true;

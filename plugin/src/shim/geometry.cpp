@@ -18,7 +18,9 @@ bool sane(const OfxRectD &r) {
     return r.x2 > r.x1 && r.y2 > r.y1;
 }
 
-bool region_of(OfxImageClipHandle clip, OfxTime time, OfxRectD *region) {
+}  // namespace
+
+bool clip_region(OfxImageClipHandle clip, OfxTime time, OfxRectD *region) {
     auto *e = suites().effect;
     OfxRectD found{0, 0, 0, 0};
     if (!connected(clip) || !e || !e->clipGetRegionOfDefinition) return false;
@@ -27,10 +29,16 @@ bool region_of(OfxImageClipHandle clip, OfxTime time, OfxRectD *region) {
     return true;
 }
 
-}  // namespace
+OfxRectI pixels_of(const OfxRectD &region, double aspect) {
+    // What is whole but for rounding is whole.
+    constexpr double kSlack = 1e-6;
+    const auto below = [](double c) { return static_cast<int>(std::floor(c + kSlack)); };
+    const auto above = [](double c) { return static_cast<int>(std::ceil(c - kSlack)); };
+    return {below(region.x1 / aspect), below(region.y1), above(region.x2 / aspect), above(region.y2)};
+}
 
 bool picture_region(const Instance &instance, OfxTime time, OfxRectD *region) {
-    if (region_of(instance.source(), time, region)) return true;
+    if (clip_region(instance.source(), time, region)) return true;
     const Props props = effect_props(instance.effect());
     double size[2], offset[2] = {0, 0};
     if (props.reals(kOfxImageEffectPropProjectSize, 2, size)) {
@@ -49,7 +57,7 @@ bool picture_region(const Instance &instance, OfxTime time, OfxRectD *region) {
         }
     }
     OfxRectD from, to;
-    const bool starts = region_of(instance.from(), time, &from), ends = region_of(instance.to(), time, &to);
+    const bool starts = clip_region(instance.from(), time, &from), ends = clip_region(instance.to(), time, &to);
     if (!starts && !ends) return false;
     if (!starts) from = to;
     if (!ends) to = from;
@@ -84,23 +92,34 @@ void working_size(const unsigned native[2], unsigned multiple, double aspect, un
     }
 }
 
-bool clip_range(const Instance &instance, double range[2]) {
-    const auto known = [&](OfxImageClipHandle clip) {
-        double found[2];
-        if (!clip || !clip_props(clip).reals(kOfxImageEffectPropFrameRange, 2, found)) return false;
-        if (!(found[1] > found[0]) || !(std::fabs(found[0]) < kFarthest) || !(std::fabs(found[1]) < kFarthest)) return false;
-        range[0] = found[0];
-        range[1] = found[1];
-        return true;
-    };
-    if (connected(instance.source()) && known(instance.source())) return true;
-    if (known(instance.output())) return true;
+bool frames_of(OfxImageClipHandle clip, double range[2]) {
+    double found[2];
+    if (!clip || !clip_props(clip).reals(kOfxImageEffectPropFrameRange, 2, found)) return false;
+    if (!(found[1] > found[0]) || !(std::fabs(found[0]) < kFarthest) || !(std::fabs(found[1]) < kFarthest)) return false;
+    range[0] = found[0];
+    range[1] = found[1];
+    return true;
+}
+
+namespace {
+
+bool by_duration(const Instance &instance, double range[2]) {
     const double duration = effect_props(instance.effect()).real(kOfxImageEffectInstancePropEffectDuration);
-    if (duration > 1.0 && duration < kFarthest) {
-        range[0] = 0.0;
-        range[1] = duration - 1.0;
-        return true;
-    }
+    if (!(duration > 1.0 && duration < kFarthest)) return false;
+    range[0] = 0.0;
+    range[1] = duration - 1.0;
+    return true;
+}
+
+}  // namespace
+
+bool transition_range(const Instance &instance, double range[2]) {
+    return instance.transition_keys(range) || frames_of(instance.output(), range) || by_duration(instance, range);
+}
+
+bool clip_range(const Instance &instance, double range[2]) {
+    if (connected(instance.source()) && frames_of(instance.source(), range)) return true;
+    if (frames_of(instance.output(), range) || by_duration(instance, range)) return true;
     auto *t = suites().timeline;
     double first = 0.0, last = 0.0;
     if (t && t->getTimeBounds && t->getTimeBounds(instance.effect(), &first, &last) == kOfxStatOK && last > first) {

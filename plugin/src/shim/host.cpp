@@ -67,10 +67,12 @@ OfxStatus fetch_suites() {
     return kOfxStatOK;
 }
 
-std::string host_name() {
+Props host_props() {
     const OfxHost *host = the_host;
-    return host ? Props(host->host).text(kOfxPropName) : std::string();
+    return Props(host ? host->host : nullptr);
 }
+
+std::string host_name() { return host_props().text(kOfxPropName); }
 
 bool host_is(const char *part) {
     const std::string name = host_name();

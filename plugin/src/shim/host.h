@@ -69,4 +69,7 @@ class Props {
 
 Props effect_props(ofx::OfxImageEffectHandle effect);
 
+// What the host says of itself.
+Props host_props();
+
 }  // namespace latentblend

@@ -1,6 +1,6 @@
 #include "image.h"
 
-#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 
 #include "failure.h"
@@ -9,49 +9,58 @@ namespace latentblend {
 
 using namespace ofx;
 
-OfxRectI common(const OfxRectI &a, const OfxRectI &b) {
-    return {std::max(a.x1, b.x1), std::max(a.y1, b.y1), std::min(a.x2, b.x2), std::min(a.y2, b.y2)};
+namespace {
+
+// A time as people count: without zeros behind a whole number.
+std::string frame_of(OfxTime time) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%.10g", time);
+    return text;
 }
 
-bool empty(const OfxRectI &r) { return r.x2 <= r.x1 || r.y2 <= r.y1; }
+}  // namespace
 
-Image::Image(OfxImageClipHandle clip, OfxTime time) : props_(nullptr), clip_(clip_props(clip)) {
+Image::Image(OfxImageClipHandle clip, OfxTime time, const std::string &what, bool mask)
+    : props_(nullptr), clip_(clip_props(clip)) {
     auto *e = suites().effect;
     OfxPropertySetHandle handle = nullptr;
     if (!clip || !e || !e->clipGetImage || !e->clipReleaseImage ||
         e->clipGetImage(clip, time, nullptr, &handle) != kOfxStatOK || !handle)
-        throw Failure{kOfxStatFailed, "The host gave no image to render into"};
+        throw Failure{kOfxStatFailed, "The host gave no image of " + what + " at frame " + frame_of(time)};
     props_ = Props(handle);
     try {
-        read();
+        read(what, mask);
     } catch (...) {
         e->clipReleaseImage(handle);
         throw;
     }
 }
 
-void Image::read() {
+void Image::read(const std::string &what, bool mask) {
     data_ = static_cast<unsigned char *>(props_.pointer(kOfxImagePropData));
     int bounds[4];
     if (!data_ || !props_.numbers(kOfxImagePropBounds, 4, bounds))
-        throw Failure{kOfxStatFailed, "The host's image has no pixels"};
+        throw Failure{kOfxStatFailed, "The host's image of " + what + " has no pixels"};
     bounds_ = {bounds[0], bounds[1], bounds[2], bounds[3]};
     const std::string depth = props_.text(kOfxImageEffectPropPixelDepth, "none");
     const std::string components = props_.text(kOfxImageEffectPropComponents, "none");
-    const int channels = components == kOfxImageComponentRGBA ? 4 : components == kOfxImageComponentRGB ? 3 : 0;
+    const int channels = components == kOfxImageComponentRGBA            ? 4
+                         : components == kOfxImageComponentRGB           ? 3
+                         : mask && components == kOfxImageComponentAlpha ? 1
+                                                                         : 0;
     const int kind = depth == kOfxBitDepthByte    ? 0x01
                      : depth == kOfxBitDepthShort ? 0x02
                      : depth == kOfxBitDepthHalf  ? 0x12
                      : depth == kOfxBitDepthFloat ? 0x14
                                                   : 0;
     if (channels == 0 || kind == 0)
-        throw Failure{kOfxStatErrImageFormat, "The host's image is of " + components + ", " + depth +
-                                                  ": wanted RGB or RGBA of byte, short, half or float"};
+        throw Failure{kOfxStatErrImageFormat, "The host's image of " + what + " is of " + components + ", " + depth + ": wanted " +
+                                                  (mask ? "Alpha, " : "") + "RGB or RGBA of byte, short, half or float"};
     format_ = static_cast<lb_format>(channels << 8 | kind);
     row_bytes_ = props_.number(kOfxImagePropRowBytes);
     const auto least = static_cast<ptrdiff_t>(pixel_bytes()) * (static_cast<ptrdiff_t>(bounds_.x2) - bounds_.x1);
     if (std::abs(row_bytes_) < least)
-        throw Failure{kOfxStatFailed, "The host's image has rows of " + std::to_string(row_bytes_) +
+        throw Failure{kOfxStatFailed, "The host's image of " + what + " has rows of " + std::to_string(row_bytes_) +
                                           " bytes: its width wants " + std::to_string(least)};
 }
 
@@ -68,6 +77,16 @@ OfxRectI Image::picture(const OfxRectI &window) const {
             return region;
     }
     return bounds_;
+}
+
+void Image::scale(double across_and_up[2]) const {
+    across_and_up[0] = across_and_up[1] = 0.0;
+    props_.reals(kOfxImageEffectPropRenderScale, 2, across_and_up);
+}
+
+std::string Image::premultiplication() const {
+    const std::string own = props_.text(kOfxImageEffectPropPreMultiplication);
+    return own.empty() ? clip_.text(kOfxImageEffectPropPreMultiplication) : own;
 }
 
 double Image::pixel_aspect() const {

@@ -4,14 +4,15 @@
 #include <cstddef>
 
 #include "instance.h"
-#include "latentblend.h"
+#include "pixels.h"
 
 namespace latentblend {
 
 class Image {
   public:
-    // Throws Failure where the host has no image or one of no known format.
-    Image(ofx::OfxImageClipHandle clip, ofx::OfxTime time);
+    // Throws Failure where the host has no image or one of no known format. `what` is what the image is for, in a
+    // message. One channel is a known format where `mask` is true.
+    Image(ofx::OfxImageClipHandle clip, ofx::OfxTime time, const std::string &what, bool mask = false);
     ~Image();
     Image(const Image &) = delete;
     Image &operator=(const Image &) = delete;
@@ -23,14 +24,19 @@ class Image {
     size_t pixel_bytes() const { return ((format_ >> 8) & 0xf) * (format_ & 0xf); }
     ptrdiff_t row_bytes() const { return row_bytes_; }
     double pixel_aspect() const;
+    // 0 in both where the host doesn't say.
+    void scale(double across_and_up[2]) const;
+    // kOfxImagePreMultiplied and so on; empty where the host doesn't say.
+    std::string premultiplication() const;
     // The pixel at (x, y), y up, in pixels of the image's plane; within the bounds.
     unsigned char *pixel(int x, int y) const {
         return data_ + (static_cast<ptrdiff_t>(y) - bounds_.y1) * row_bytes_ +
                (static_cast<ptrdiff_t>(x) - bounds_.x1) * static_cast<ptrdiff_t>(pixel_bytes());
     }
+    Pixels pixels() const { return {format_, bounds_, pixel(bounds_.x1, bounds_.y2 - 1), -row_bytes_}; }
 
   private:
-    void read();
+    void read(const std::string &what, bool mask);
 
     Props props_;
     Props clip_;
@@ -39,9 +45,5 @@ class Image {
     ptrdiff_t row_bytes_ = 0;
     lb_format format_ = 0;
 };
-
-// What both hold; empty (x2 <= x1 or y2 <= y1) where they hold nothing together.
-ofx::OfxRectI common(const ofx::OfxRectI &a, const ofx::OfxRectI &b);
-bool empty(const ofx::OfxRectI &r);
 
 }  // namespace latentblend

@@ -51,10 +51,13 @@ Instance::Instance(OfxImageEffectHandle effect) : effect_(effect) {
     if (in(kOfxImageEffectContextTransition)) {
         OfxPropertySetHandle ignored = nullptr;
         transition_ = handle(kOfxImageEffectTransitionParamName, &ignored);
-        from_ = clip(effect, kOfxImageEffectTransitionSourceFromClipName);
-        to_ = clip(effect, kOfxImageEffectTransitionSourceToClipName);
     } else if (!in(kOfxImageEffectContextGenerator)) {
         source_ = clip(effect, kOfxImageEffectSimpleSourceClipName);
+    }
+    if (in(kOfxImageEffectContextGeneral)) mask_ = clip(effect, kMaskClip);
+    if (in(kOfxImageEffectContextGeneral) || in(kOfxImageEffectContextTransition)) {
+        from_ = clip(effect, kOfxImageEffectTransitionSourceFromClipName);
+        to_ = clip(effect, kOfxImageEffectTransitionSourceToClipName);
     }
     output_ = clip(effect, kOfxImageEffectOutputClipName);
 }
@@ -98,6 +101,19 @@ Values Instance::at(OfxTime time) const {
     if (transition_ && (!read(transition_, &values.transition) || std::isnan(values.transition))) values.transition = 0.0;
     values.transition = std::fmin(std::fmax(values.transition, 0.0), 1.0);
     return values;
+}
+
+bool Instance::transition_keys(double range[2]) const {
+    auto *p = suites().param;
+    unsigned int count = 0;
+    if (!transition_ || !p || !p->paramGetNumKeys || !p->paramGetKeyTime) return false;
+    if (p->paramGetNumKeys(transition_, &count) != kOfxStatOK || count < 2) return false;
+    double found[2];
+    if (p->paramGetKeyTime(transition_, 0, &found[0]) != kOfxStatOK) return false;
+    if (p->paramGetKeyTime(transition_, count - 1, &found[1]) != kOfxStatOK || !(found[1] > found[0])) return false;
+    range[0] = found[0];
+    range[1] = found[1];
+    return true;
 }
 
 void Instance::set_text(P param, const std::string &value) const {

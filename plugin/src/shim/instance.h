@@ -12,6 +12,8 @@
 
 namespace latentblend {
 
+inline constexpr char kMaskClip[] = "Mask";
+
 // Values of all parameters, by row of the table; clamped to their ranges.
 struct Values {
     double number[ParamCount];
@@ -41,6 +43,11 @@ class Instance {
     ofx::OfxImageClipHandle source() const { return source_; }
     ofx::OfxImageClipHandle from() const { return from_; }
     ofx::OfxImageClipHandle to() const { return to_; }
+    ofx::OfxImageClipHandle mask() const { return mask_; }
+
+    // The first and the last key of a transition's mandated parameter. False where it isn't animated by keys, or
+    // the host doesn't say.
+    bool transition_keys(double range[2]) const;
 
     // Main thread only.
     void set_text(P param, const std::string &value) const;
@@ -57,7 +64,8 @@ class Instance {
     ofx::OfxParamHandle params_[ParamCount] = {};
     ofx::OfxPropertySetHandle param_props_[ParamCount] = {};
     ofx::OfxParamHandle transition_ = nullptr;
-    ofx::OfxImageClipHandle output_ = nullptr, source_ = nullptr, from_ = nullptr, to_ = nullptr;
+    ofx::OfxImageClipHandle output_ = nullptr, source_ = nullptr, from_ = nullptr, to_ = nullptr,
+                            mask_ = nullptr;
     mutable std::mutex mutex_;
     std::string told_;
 };

@@ -19,20 +19,19 @@ constexpr Param text(P index, Kind kind, const char *id, const char *label, cons
     return {index, kind, id, label, hint, parent, 0, 0, 0, 0, 0, initial};
 }
 constexpr Param integer(P index, const char *id, const char *label, const char *hint, P parent, double initial,
-                        double low, double high, double show_high, Needs needs = Needs::Nothing) {
-    return {index, Kind::Integer, id, label, hint, parent, initial, low, high, low, show_high, "", needs};
+                        double low, double high, double show_high) {
+    return {index, Kind::Integer, id, label, hint, parent, initial, low, high, low, show_high, ""};
 }
 constexpr Param real(P index, const char *id, const char *label, const char *hint, P parent, double initial,
-                     double low, double high, double show_low, double show_high, Needs needs = Needs::Nothing) {
-    return {index, Kind::Double, id, label, hint, parent, initial, low, high, show_low, show_high, "", needs};
+                     double low, double high, double show_low, double show_high) {
+    return {index, Kind::Double, id, label, hint, parent, initial, low, high, show_low, show_high, ""};
 }
 constexpr Param choice(P index, const char *id, const char *label, const char *hint, P parent, double initial,
-                       const char *options, Needs needs = Needs::Nothing) {
-    return {index, Kind::Choice, id, label, hint, parent, initial, 0, 0, 0, 0, options, needs};
+                       const char *options) {
+    return {index, Kind::Choice, id, label, hint, parent, initial, 0, 0, 0, 0, options};
 }
-constexpr Param check(P index, const char *id, const char *label, const char *hint, P parent, bool initial,
-                      Needs needs = Needs::Nothing) {
-    return {index, Kind::Boolean, id, label, hint, parent, initial ? 1.0 : 0.0, 0, 1, 0, 1, "", needs};
+constexpr Param check(P index, const char *id, const char *label, const char *hint, P parent, bool initial) {
+    return {index, Kind::Boolean, id, label, hint, parent, initial ? 1.0 : 0.0, 0, 1, 0, 1, ""};
 }
 constexpr Param animated(Param param) {
     param.animates = true;
@@ -40,8 +39,9 @@ constexpr Param animated(Param param) {
 }
 constexpr Param prompt(P index, const char *id, const char *label, P parent, const char *initial) {
     return text(index, Kind::Text, id, label,
-                "What the picture shows at this keyframe. The demo model knows landscapes only: terrain, weather, "
-                "time of day, and one thing in it, such as 'a red windmill on the left, hills at sunset'.",
+                "What the picture shows at this keyframe. Of a keyframe that is a clip: what that shows. The demo model "
+                "knows landscapes only: terrain, weather, time of day, and one thing in it, such as 'a red windmill on the "
+                "left, hills at sunset'.",
                 parent, initial);
 }
 constexpr Param seed(P index, const char *id, const char *label, P parent, double initial) {
@@ -62,8 +62,7 @@ constexpr Param kParams[ParamCount] = {
          "Resources/models, and in latentblend/models of the user's and the system's data folders.",
          ModelGroup, ""),
     choice(Device, "device", "Device", "What the model computes on.", ModelGroup, DeviceAuto, "Automatic|CPU|GPU"),
-    integer(GpuNumber, "gpuNumber", "GPU number", "Which GPU, where there are several.", ModelGroup, 0, 0, 15, 7,
-            Needs::Cuda),
+    integer(GpuNumber, "gpuNumber", "GPU number", "Which GPU, where there are several.", ModelGroup, 0, 0, 15, 7),
     choice(Precision, "precision", "Precision",
            "The numbers that the model computes with. Automatic is what the device is best at.", ModelGroup, 0,
            "Automatic|32-bit float|16-bit float|16-bit bfloat"),
@@ -100,13 +99,14 @@ constexpr Param kParams[ParamCount] = {
     choice(Easing, "easing", "Easing",
            "How the fraction passes from each keyframe to the next: linear, smooth at both ends, slow at the start, "
            "or slow at the end.",
-           BlendGroup, EasingLinear, "Linear|Smooth|Slow start|Slow end", Needs::Easing),
+           BlendGroup, EasingLinear, "Linear|Smooth|Slow start|Slow end"),
     check(EvenTime, "evenTime", "Even time",
-          "Spreads change evenly: equal time, equal change to the eye. Not in this version's engine.", BlendGroup, false,
-          Needs::EvenTime),
+          "Spreads change evenly: equal time, equal change to the eye. Measured once, on some thirty frames between each "
+          "two keyframes, before the first picture. Drafts do without.", BlendGroup, false),
     check(ClipsAsKeyframes, "clipsAsKeyframes", "Clips as keyframes",
-          "As a transition between two clips: at its ends it is the clips themselves. The pictures between are "
-          "those of the prompts: this version's engine cannot start from images.",
+          "The clip From is the first keyframe, and To the last one: at the ends it is the clips themselves, and the "
+          "pictures between grow out of them. Their prompts then say what they show, and may be empty. Off, or without "
+          "clips: by prompts and seeds.",
           BlendGroup, true),
 
     group(QualityGroup, "qualityGroup", "Quality", "How much work goes into a picture.", true),
@@ -118,8 +118,8 @@ constexpr Param kParams[ParamCount] = {
     real(Depth, "depth", "Depth",
          "Where the first branches leave their keyframes, as a share of the steps: low changes form, high keeps it.",
          QualityGroup, 0.65, 0, 0.99, 0, 0.99),
-    choice(Sampler, "sampler", "Sampler", "How a diffusion step is taken. This version's engine has DDIM only.",
-           QualityGroup, 0, "DDIM", Needs::Sampler),
+    choice(Sampler, "sampler", "Sampler", "How a diffusion step is taken. DPM-Solver++ makes of fewer steps what DDIM makes of more.",
+           QualityGroup, 0, "DDIM|DPM-Solver++ (2M)"),
 
     group(AdvancedGroup, "advancedGroup", "Advanced", "What the presets leave alone.", false),
     real(GuidanceMid, "guidanceMid", "Guidance in the middle", "What of the guidance is left half-way.", AdvancedGroup,
@@ -132,47 +132,48 @@ constexpr Param kParams[ParamCount] = {
     choice(Noise, "noise", "Noise of seeds", "Whose random numbers a seed stands for: PyTorch's on a GPU, or on the CPU.",
            AdvancedGroup, 0, "CUDA|CPU"),
     real(CrossfeedPower, "crossfeedPower", "Crossfeed",
-         "How much later keyframes take from the one before. Not in this version's engine.", AdvancedGroup, 0, 0, 1, 0, 1,
-         Needs::Crossfeed),
+         "How much later keyframes take from the one before. 0: as the look has it, which is not at all but in 2023's.", AdvancedGroup, 0, 0, 1, 0, 1),
     real(CrossfeedRange, "crossfeedRange", "Crossfeed range", "Over which share of the steps.", AdvancedGroup, 0.6, 0, 1,
-         0, 1, Needs::Crossfeed),
+         0, 1),
     real(CrossfeedDecay, "crossfeedDecay", "Crossfeed decay", "How fast it fades over that range.", AdvancedGroup, 0.8,
-         0, 1, 0, 1, Needs::Crossfeed),
+         0, 1, 0, 1),
     real(ParentCrossfeedPower, "parentCrossfeedPower", "Branch crossfeed",
-         "How much a branch takes from its parents on its way. Not in this version's engine.", AdvancedGroup, 0, 0, 1, 0,
-         1, Needs::Crossfeed),
+         "How much a branch takes from its parents on its way. 0: as the look has it, which is not at all but in 2023's.", AdvancedGroup, 0, 0, 1, 0,
+         1),
     real(ParentCrossfeedRange, "parentCrossfeedRange", "Branch crossfeed range", "Over which share of the steps.",
-         AdvancedGroup, 0.8, 0, 1, 0, 1, Needs::Crossfeed),
+         AdvancedGroup, 0.8, 0, 1, 0, 1),
     real(ParentCrossfeedDecay, "parentCrossfeedDecay", "Branch crossfeed decay", "How fast it fades over that range.",
-         AdvancedGroup, 0.8, 0, 1, 0, 1, Needs::Crossfeed),
+         AdvancedGroup, 0.8, 0, 1, 0, 1),
     choice(Look, "look", "Look", "Which version's choices make the picture: a look stays when the library moves on.",
-           AdvancedGroup, 0, "1 (current)|Compatible with 2022"),
+           AdvancedGroup, 0, "1 (current)|Compatible with 2022|Compatible with 2023"),
 
     group(InpaintGroup, "inpaintGroup", "Inpainting", "Repainting a part of the Source.", false),
-    check(Inpaint, "inpaint", "Repaint the Source", "Repaints Source where the mask is set. Not in this version's engine.",
-          InpaintGroup, false, Needs::Inpainting),
-    choice(MaskChannel, "maskChannel", "Mask channel", "Which channel of Mask says where to repaint.", InpaintGroup, 0,
-           "Alpha|Red|Green|Blue|Luminance", Needs::Inpainting),
-    check(MaskInvert, "maskInvert", "Invert mask", "Repaints where the mask is not set.", InpaintGroup, false,
-          Needs::Inpainting),
+    check(Inpaint, "inpaint", "Repaint the Source", "Repaints Source where the mask is set, by the prompts; the rest of it stays as it is, bit for bit. The mask is "
+          "the input Mask, or where there is none, a channel of Source itself.",
+          InpaintGroup, false),
+    choice(MaskChannel, "maskChannel", "Mask channel", "Which channel says where to repaint: 1 repaints. A mask of one channel has but that one.", InpaintGroup, 0,
+           "Alpha|Red|Green|Blue|Luminance"),
+    check(MaskInvert, "maskInvert", "Invert mask", "Repaints where the mask is not set.", InpaintGroup, false),
     choice(OutputMode, "outputMode", "Output", "The Source with its new part, or the new part alone, premultiplied.",
-           InpaintGroup, 0, "Composite|Patch", Needs::Inpainting),
+           InpaintGroup, 0, "Composite|Patch"),
     check(Hold, "hold", "Hold a frame",
-          "Takes the input at one frame, so that a moving plate doesn't make the picture flicker.", InpaintGroup, true,
-          Needs::Images),
-    integer(HoldFrame, "holdFrame", "Held frame", "The frame at which the input is taken.", InpaintGroup, 1, -1000000,
-            1000000, 1000, Needs::Images),
+          "Takes the inputs at one frame, so that moving ones don't make the picture flicker: what is repainted stands "
+          "still, and is laid over the Source of each frame. As a transition: From where it begins, To where it ends. Off: "
+          "each frame starts from its own inputs, which takes as long as a transition each time.", InpaintGroup, true),
+    integer(HoldFrame, "holdFrame", "Held frame", "The frame at which the inputs are taken.", InpaintGroup, 1, -1000000,
+            1000000, 1000),
 
     group(OutputGroup, "outputGroup", "Output", "Size and colour of the picture.", true),
     choice(SizeMode, "sizeMode", "Size",
-           "The shape at which the model works: the project's (or the Source's), or the model's own.", OutputGroup,
+           "The shape at which the model works: the project's (or the Source's), or the model's own. Pictures that come "
+           "in keep their shape.", OutputGroup,
            SizePlate, "Project|Model's own"),
-    choice(Fit, "fit", "Fit", "How a picture of another shape fills the project's.", OutputGroup, 0,
+    choice(Fit, "fit", "Fit", "How a picture of another shape fills the project's. Clips lie where they lie.", OutputGroup, 0,
            "Crop|Letterbox|Stretch"),
     choice(Filter, "filter", "Filter", "How the picture is enlarged to the project's size.", OutputGroup, 0,
            "Bicubic|Lanczos|Bilinear|Nearest"),
-    choice(InputColour, "inputColour", "Input colour", "What the numbers of input clips stand for.", OutputGroup,
-           ColourHost, kColours, Needs::Images),
+    choice(InputColour, "inputColour", "Input colour", "What the numbers of input clips stand for. Host: what the host says of the clip, else what is known of the host.", OutputGroup,
+           ColourHost, kColours),
     choice(OutputColour, "outputColour", "Output colour",
            "What the picture's numbers stand for. Host: by what is known of the host; what that came to is shown "
            "and saved below.",
@@ -207,11 +208,15 @@ bool holds(const char *context, const char *wanted) { return std::string_view(co
 
 bool hidden(const Param &param, const char *context) {
     const bool transition = holds(context, kOfxImageEffectContextTransition);
+    const bool generator = holds(context, kOfxImageEffectContextGenerator);
     switch (param.index) {
         case Fraction: case FractionScale: case Timing: return transition;
-        case ClipsAsKeyframes: return !transition;
+        case ClipsAsKeyframes: return !transition && !holds(context, kOfxImageEffectContextGeneral);
+        // One frame for both clips would be none for either.
+        case HoldFrame: return transition || generator;
+        case Hold: case InputColour: return generator;
         case InpaintGroup: case Inpaint: case MaskChannel: case MaskInvert: case OutputMode:
-            return transition || holds(context, kOfxImageEffectContextGenerator);
+            return transition || generator;
         default: return false;
     }
 }
@@ -258,10 +263,13 @@ void describe(const Props &props, const Param &param, const char *context) {
     props.set(kOfxPropLongLabel, param.label);
     props.set(kOfxParamPropScriptName, param.id);
     props.set(kOfxParamPropHint, param.hint);
-    if (param.parent != NoParam) props.set(kOfxParamPropParent, kParams[param.parent].id);
+    // The group of inpainting isn't shown there.
+    const bool lone = param.index == Hold && holds(context, kOfxImageEffectContextTransition);
+    const P parent = lone ? BlendGroup : param.parent;
+    if (parent != NoParam) props.set(kOfxParamPropParent, kParams[parent].id);
     // Nuke never shows again what was described as secret, but this depends on the context, which is for good.
     if (hidden(param, context)) props.set(kOfxParamPropSecret, 1);
-    if (!wired(param.needs) || param.index == HostColour) props.set(kOfxParamPropEnabled, 0);
+    if (param.index == HostColour) props.set(kOfxParamPropEnabled, 0);
     if (param.kind == Kind::Group) {
         props.set(kOfxParamPropGroupOpen, static_cast<int>(param.initial));
         return;

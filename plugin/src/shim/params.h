@@ -13,13 +13,6 @@ namespace latentblend {
 
 enum class Kind { Group, Text, Path, Label, Button, Double, Integer, Boolean, Choice };
 
-// What the engine must know for a parameter to mean something.
-enum class Needs { Nothing, Images, Inpainting, EvenTime, Easing, Crossfeed, Sampler, Cuda };
-
-// Whether this version of the node hands it on to the engine. The one place to change, with `to_options` in
-// session.cpp, when the engine learns it; until then the parameter is shown, disabled, and says so.
-constexpr bool wired(Needs need) { return need == Needs::Nothing || need == Needs::Easing; }
-
 // Every parameter, as the index of its row in the table.
 enum P : int {
     ModelGroup, ModelPath, Device, GpuNumber, Precision,
@@ -47,7 +40,6 @@ struct Param {
     double initial, low, high, show_low, show_high;
     // A text's default, or a choice's options, parted by '|'.
     const char *text;
-    Needs needs = Needs::Nothing;
     bool animates = false;
 };
 

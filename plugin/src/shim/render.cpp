@@ -8,6 +8,7 @@
 #include "geometry.h"
 #include "image.h"
 #include "openfx/gpu.h"
+#include "pictures.h"
 #include "session.h"
 
 namespace latentblend {
@@ -47,14 +48,6 @@ bool on_gpu(const Props &in) {
     return false;
 }
 
-lb_transfer transfer_of(ColourChoice colour) {
-    switch (colour) {
-        case ColourLinear: return LB_TRANSFER_LINEAR;
-        case ColourAcescg: return LB_TRANSFER_ACESCG;
-        default: return LB_TRANSFER_SRGB;
-    }
-}
-
 // OpenFX counts lines upwards, the engine downwards.
 void turned(const OfxRectI &up, int32_t down[4]) {
     down[0] = up.x1;
@@ -72,54 +65,151 @@ bool card_wanted(const Values &values) {
     }
 }
 
+// Where a frame is written: the host's memory, or, where not all of a frame goes there at once, lines of our own.
+class Canvas {
+  public:
+    Canvas(const Image &image, const OfxRectI &window, bool own) : image_(image), window_(window) {
+        if (own) lines_.resize(row() * static_cast<size_t>(window.y2 - window.y1));
+    }
+
+    // What the engine is to fill: a part of the window.
+    lb_image part(const Engine &engine, const OfxRectI &part, lb_transfer transfer) {
+        lb_image target;
+        engine.lb_image_init(&target, sizeof target);
+        target.width = static_cast<uint32_t>(part.x2 - part.x1);
+        target.height = static_cast<uint32_t>(part.y2 - part.y1);
+        target.format = image_.format();
+        target.transfer = transfer;
+        if (lines_.empty()) {
+            target.data = image_.pixel(part.x1, part.y2 - 1);
+            target.row_bytes = -image_.row_bytes();
+        } else {
+            const size_t left = static_cast<size_t>(part.x1 - window_.x1) * image_.pixel_bytes();
+            target.data = line(part.y2 - 1) + left;
+            target.row_bytes = static_cast<ptrdiff_t>(row());
+        }
+        return target;
+    }
+
+    // Nothing at all: black and transparent.
+    void clear() {
+        for (int y = window_.y1; y < window_.y2; ++y)
+            std::memset(lines_.empty() ? image_.pixel(window_.x1, y) : line(y), 0, row());
+    }
+
+    // Hands over what isn't the host's yet: every second line from `field` on, or all (-1).
+    void show(int field) {
+        if (lines_.empty()) return;
+        for (int y = window_.y1; y < window_.y2; ++y)
+            if (field < 0 || (y & 1) == field) std::memcpy(image_.pixel(window_.x1, y), line(y), row());
+    }
+
+  private:
+    size_t row() const { return static_cast<size_t>(window_.x2 - window_.x1) * image_.pixel_bytes(); }
+    unsigned char *line(int y) { return &lines_[static_cast<size_t>(window_.y2 - 1 - y) * row()]; }
+
+    const Image &image_;
+    OfxRectI window_;
+    std::vector<unsigned char> lines_;
+};
+
+// A frame of a session in `window`; `bounds` is what the whole of it covers.
+struct Shot {
+    const Engine &engine;
+    Canvas &canvas;
+    const Poll &poll;
+    lb_placement placement;
+    lb_transfer transfer;
+
+    void take(const Session &session, double t, const OfxRectI &bounds, const OfxRectI &window, const lb_source *plate,
+              lb_output output) {
+        turned(bounds, placement.bounds);
+        turned(window, placement.window);
+        lb_image target = canvas.part(engine, window, transfer);
+        target.placement = &placement;
+        target.plate = plate;
+        target.output = output;
+        session.render(t, target, poll);
+    }
+};
+
+// A frame in which a part of the Source is repainted.
+void repaint(Shot &shot, const Recipe &recipe, Pictures &pictures, double place, const OfxRectI &window) {
+    const Values &values = recipe.values;
+    const bool alone = values.integer(OutputMode) == 1;
+    const bool on_plane = pictures.source->on_plane();
+    const auto show = [&] {
+        const Picture &present = pictures.plate ? *pictures.plate : *pictures.source;
+        const OfxRectI &bounds = present.on_plane() ? present.pixels().bounds : pictures.place;
+        shot.take(*session_showing(recipe, present, shot.poll), 0.0, bounds, window, nullptr, LB_OUTPUT_PICTURE);
+    };
+    std::shared_ptr<Session> session;
+    try {
+        if (!pictures.marks) throw NothingMarked{};
+        session = session_for(recipe, shot.poll);
+    } catch (const NothingMarked &) {
+        // A mask that comes and goes is no failure: there is no patch at present.
+        if (!alone) return show();
+        return shot.canvas.clear();
+    }
+    const double t = recipe.draft ? draft_place(session->moved(place)) : session->moved(place);
+    if (alone) return shot.take(*session, t, pictures.place, window, nullptr, LB_OUTPUT_PATCH);
+    if (!pictures.plate) return shot.take(*session, t, pictures.place, window, nullptr, LB_OUTPUT_PICTURE);
+    // The plate may have grown since the held frame, or moved away from it.
+    OfxRectI seen = window;
+    if (on_plane && !same(pictures.plate->pixels().bounds, pictures.place)) {
+        show();
+        seen = common(window, pictures.place);
+        if (empty(seen)) return;
+        pictures.plate->lay(pictures.place);
+    }
+    const lb_source plate = pictures.plate->source();
+    shot.take(*session, t, pictures.place, seen, &plate, LB_OUTPUT_PICTURE);
+}
+
 void picture(Instance &instance, const Asked &a, const Values &values, const Image &image, const OfxRectI &window) {
     const Poll poll = [&](double) {
         auto *e = suites().effect;
         return e->abort && e->abort(instance.effect()) != 0;
     };
-    const OfxRectI whole = image.picture(window);
+    const Plane plane = plane_of(image, window);
+    const Reading reading = reading_of(instance, values, a.time);
     double aspect = image.pixel_aspect();
-    double shape = shape_at(instance, a.time);
-    if (shape <= 0.0) shape = (double(whole.x2) - whole.x1) * aspect / (double(whole.y2) - whole.y1);
+    double shape = shape_at(instance, reading.source ? reading.source_time : a.time);
+    if (shape <= 0.0)
+        shape = (double(plane.whole.x2) - plane.whole.x1) * aspect / (double(plane.whole.y2) - plane.whole.y1);
     // A proxy may be scaled more one way than the other.
     if (a.scale[0] > 0.0 && a.scale[1] > 0.0) aspect *= a.scale[1] / a.scale[0];
     double range[2];
     const bool transition = instance.in(kOfxImageEffectContextTransition);
     const bool known = !transition && clip_range(instance, range);
-    const double t = place_of(values, transition, a.time, known ? range : nullptr, a.draft);
-    const auto session = session_for(recipe_of(values, shape, a.draft), poll);
-    const Engine &engine = *engine_if_open();
+    const double place = place_of(values, transition, a.time, known ? range : nullptr);
+    Pictures pictures = read_pictures(instance, values, reading, plane);
+    const Recipe recipe = recipe_of(values, shape, a.draft, &pictures);
 
-    lb_placement placement;
-    engine.lb_placement_init(&placement, sizeof placement);
-    turned(whole, placement.bounds);
-    turned(window, placement.window);
-    placement.fit = static_cast<lb_fit>(values.integer(Fit));
-    placement.filter = static_cast<lb_filter>(values.integer(Filter));
-    placement.pixel_aspect = aspect;
-
-    lb_image target;
-    engine.lb_image_init(&target, sizeof target);
-    target.width = static_cast<uint32_t>(window.x2 - window.x1);
-    target.height = static_cast<uint32_t>(window.y2 - window.y1);
-    target.placement = &placement;
-    target.format = image.format();
-    target.transfer = transfer_of(output_colour(instance, values));
-    if (a.field < 0) {
-        target.data = image.pixel(window.x1, window.y2 - 1);
-        target.row_bytes = -image.row_bytes();
-        session->render(t, target, poll);
-        return;
+    std::string why;
+    const Engine *engine = latentblend::engine(&why);
+    if (!engine) throw Failure{kOfxStatFailed, why};
+    // What is written in two parts is shown when both are there.
+    Canvas canvas(image, window, a.field >= 0 || pictures.plate);
+    Shot shot{*engine, canvas, poll, {}, transfer_of(output_colour(instance, values))};
+    engine->lb_placement_init(&shot.placement, sizeof shot.placement);
+    shot.placement.filter = static_cast<lb_filter>(values.integer(Filter));
+    if (pictures.nothing()) {
+        shot.placement.fit = static_cast<lb_fit>(values.integer(Fit));
+        shot.placement.pixel_aspect = aspect;
+    } else {
+        // Pictures lie where they lie: a pixel of theirs is one of the output's.
+        shot.placement.fit = LB_FIT_STRETCH;
     }
-    // Every second line, by way of a picture with all of them.
-    const size_t row = target.width * image.pixel_bytes();
-    std::vector<unsigned char> lines(row * target.height);
-    target.data = lines.data();
-    target.row_bytes = static_cast<ptrdiff_t>(row);
-    session->render(t, target, poll);
-    for (int y = window.y1; y < window.y2; ++y)
-        if ((y & 1) == a.field)
-            std::memcpy(image.pixel(window.x1, y), &lines[static_cast<size_t>(window.y2 - 1 - y) * row], row);
+    if (pictures.source) {
+        repaint(shot, recipe, pictures, place, window);
+    } else {
+        const auto session = session_for(recipe, poll);
+        const double t = a.draft ? draft_place(session->moved(place)) : session->moved(place);
+        shot.take(*session, t, plane.whole, window, nullptr, LB_OUTPUT_PICTURE);
+    }
+    canvas.show(a.field);
 }
 
 }  // namespace
@@ -131,7 +221,7 @@ OfxStatus render(Instance &instance, const Props &in) {
         return kOfxStatGPURenderFailed;
     }
     const Asked a = asked(in);
-    const Image image(instance.output(), a.time);
+    const Image image(instance.output(), a.time, kOfxImageEffectOutputClipName);
     const OfxRectI window = common(a.window, image.bounds());
     if (empty(window)) return kOfxStatOK;
     const Values values = instance.at(a.time);

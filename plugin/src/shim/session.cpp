@@ -1,12 +1,8 @@
 #include "session.h"
 
-#include <cmath>
 #include <condition_variable>
 #include <list>
 #include <mutex>
-
-#include "geometry.h"
-#include "models.h"
 
 namespace latentblend {
 
@@ -16,10 +12,11 @@ namespace {
 
 constexpr size_t kMostModels = 2;
 constexpr size_t kMostSessions = 16;
+// Of pictures, which the sessions keep copies of; the newest session may have more.
+constexpr size_t kMostBytes = size_t{1} << 30;
 
-// The recipe of drafts: fixed, so that a draft never depends on what is held.
-constexpr unsigned kDraftSteps = 8;
-constexpr double kDraftPlaces = 16.0;
+// How the engine begins what it says of a mask that marks nothing that the model could see.
+constexpr char kNothingMarked[] = "the mask marks nothing";
 
 OfxStatus status_of(lb_status status) {
     switch (status) {
@@ -56,30 +53,15 @@ lb_call watched(const Poll &poll) {
     return call;
 }
 
-// A key of the parts, in which no part can pose as another.
-class Key {
-  public:
-    Key &add(const std::string &part) {
-        text_ += std::to_string(part.size()) + ":" + part;
-        return *this;
-    }
-    Key &add(double part) {
-        char text[40];
-        std::snprintf(text, sizeof text, "%a", part);
-        return add(std::string(text));
-    }
-    const std::string &text() const { return text_; }
-
-  private:
-    std::string text_;
-};
-
 struct Model {
     const Engine &engine;
     lb_model *handle;
     lb_model_info info;
     ~Model() { engine.lb_model_release(handle); }
 };
+
+size_t bytes_of(const Model &) { return 0; }
+size_t bytes_of(const Session &session) { return session.bytes(); }
 
 // A few of the last things used, newest first. NULL stands for what another thread is making.
 template <class T>
@@ -98,8 +80,13 @@ class Latest {
     void put(const std::string &key, std::shared_ptr<T> value) {
         if (auto *slot = find(key)) *slot = std::move(value);
         else items_.emplace_front(key, std::move(value));
-        for (auto at = items_.end(); items_.size() > most_ && at != items_.begin();)
-            if ((--at)->second) at = items_.erase(at);
+        size_t bytes = 0;
+        each([&](const T &item) { bytes += bytes_of(item); });
+        for (auto at = items_.end(); (items_.size() > most_ || bytes > kMostBytes) && --at != items_.begin();)
+            if (at->second) {
+                bytes -= bytes_of(*at->second);
+                at = items_.erase(at);
+            }
     }
     void remove(const std::string &key) {
         items_.remove_if([&](const auto &item) { return item.first == key; });
@@ -129,15 +116,13 @@ struct Registry {
     std::condition_variable changed;
     Latest<Model> models{kMostModels};
     Latest<Session> sessions{kMostSessions};
+    // The same under another time.
+    Latest<Session> timed{kMostSessions};
 };
 
 Registry &registry() {
     static auto *one = new Registry;
     return *one;
-}
-
-std::string model_key(const Recipe &r) {
-    return Key().add(r.model).add(r.device).add(r.ordinal).add(r.precision).text();
 }
 
 std::shared_ptr<Model> load(const Engine &engine, const Recipe &recipe, const Poll &poll) {
@@ -146,6 +131,7 @@ std::shared_ptr<Model> load(const Engine &engine, const Recipe &recipe, const Po
     options.device = recipe.device;
     options.ordinal = recipe.ordinal;
     options.precision = recipe.precision;
+    options.flags = recipe.model_flags;
     const lb_call call = watched(poll);
     lb_model *handle = nullptr;
     lb_error *error = nullptr;
@@ -157,147 +143,116 @@ std::shared_ptr<Model> load(const Engine &engine, const Recipe &recipe, const Po
     return model;
 }
 
-// One thread loads; others that want the same model wait for it, and listen to their hosts.
-std::shared_ptr<Model> model_for(const Engine &engine, const Recipe &recipe, const Poll &poll) {
+// The thing of a key: one thread makes it; others that want the same wait for it, and listen to their hosts.
+template <class T, class Make>
+std::shared_ptr<T> once(Latest<T> Registry::*list, const std::string &key, const Poll &poll, Make make) {
     Registry &all = registry();
-    const std::string key = model_key(recipe);
+    Latest<T> &items = all.*list;
     std::unique_lock<std::mutex> lock(all.mutex);
-    while (auto *slot = all.models.find(key)) {
+    while (auto *slot = items.find(key)) {
         if (*slot) return *slot;
         all.changed.wait_for(lock, std::chrono::milliseconds(20));
         lock.unlock();
         if (poll(0.0)) throw Aborted{};
         lock.lock();
     }
-    all.models.put(key, nullptr);
+    items.put(key, nullptr);
     lock.unlock();
-    std::shared_ptr<Model> model;
+    std::shared_ptr<T> made;
     try {
-        model = load(engine, recipe, poll);
+        made = make();
     } catch (...) {
         lock.lock();
-        all.models.remove(key);
+        items.remove(key);
         all.changed.notify_all();
         throw;
     }
     lock.lock();
-    all.models.put(key, model);
+    items.put(key, made);
     all.changed.notify_all();
-    return model;
+    return made;
 }
 
-// The node's values as the engine's options: with `wired` in params.h, the place where what the engine learns is
-// handed on.
-lb_blend_options to_options(const Engine &engine, const Recipe &recipe, const lb_model_info &model) {
-    const Values &v = recipe.values;
-    lb_blend_options options;
-    engine.lb_blend_options_init(&options, sizeof options);
-    if (recipe.aspect > 0.0) {
-        const unsigned native[2] = {model.native_width, model.native_height};
-        unsigned size[2];
-        working_size(native, model.size_multiple, recipe.aspect, size);
-        options.width = size[0];
-        options.height = size[1];
-    }
-    options.preset = static_cast<lb_preset>(LB_PRESET_LOWEST + v.integer(Preset));
-    options.steps = static_cast<uint32_t>(v.integer(Steps));
-    options.frames = static_cast<uint32_t>(v.integer(Frames));
-    options.depth = v.number[Depth];
-    options.mid_compression = v.number[MidCompression];
-    options.guidance = v.number[Guidance];
-    options.guidance_mid_damper = v.number[GuidanceMid];
-    options.noise = v.integer(Noise) == 1 ? LB_NOISE_CPU : LB_NOISE_CUDA;
-    options.look = v.integer(Look) == 1 ? LB_LOOK_COMPAT_2022 : LB_LOOK_CURRENT;
-    if (recipe.draft) {
-        options.preset = LB_PRESET_LOWEST;
-        options.steps = kDraftSteps;
-    }
-    return options;
+const Engine &opened_engine() {
+    std::string why;
+    const Engine *engine = latentblend::engine(&why);
+    if (!engine) throw Failure{kOfxStatFailed, why};
+    return *engine;
 }
 
-std::string session_key(const Recipe &recipe, const lb_blend_options &o) {
-    Key key;
-    key.add(model_key(recipe)).add(recipe.negative);
-    for (const auto &[prompt, seed] : recipe.keyframes) key.add(prompt).add(seed);
-    key.add("options").add(o.width).add(o.height).add(o.preset).add(o.steps).add(o.frames).add(o.noise).add(o.look);
-    key.add(o.depth).add(o.mid_compression).add(o.guidance).add(o.guidance_mid_damper);
-    return key.text();
+std::shared_ptr<Model> model_for(const Engine &engine, const Recipe &recipe, const Poll &poll) {
+    return once(&Registry::models, model_key(recipe), poll, [&] { return load(engine, recipe, poll); });
 }
 
-std::shared_ptr<Session> make(const Engine &engine, const Model &model, const Recipe &recipe,
-                              const lb_blend_options &options) {
-    std::vector<lb_keyframe> frames;
-    std::vector<const lb_keyframe *> pointers;
-    for (const auto &[prompt, seed] : recipe.keyframes) {
-        lb_keyframe frame{};
-        frame.struct_size = sizeof frame;
-        frame.prompt = prompt.c_str();
-        frame.negative_prompt = recipe.negative.c_str();
-        frame.seed = seed;
-        frames.push_back(frame);
-    }
-    for (const lb_keyframe &frame : frames) pointers.push_back(&frame);
-    lb_session *handle = nullptr;
-    lb_error *error = nullptr;
-    check(engine,
-          engine.lb_session_new(model.handle, pointers.data(), pointers.size(), &options, &handle, &error), error);
+// Takes over a handle.
+std::shared_ptr<Session> wrapped(const Engine &engine, lb_session *handle, size_t bytes, std::shared_ptr<Session> base) {
     lb_session_info info{};
     info.struct_size = sizeof info;
+    lb_error *error = nullptr;
     const lb_status status = engine.lb_session_get_info(handle, &info, &error);
     if (status != LB_OK) engine.lb_session_release(handle);
     check(engine, status, error);
-    return std::make_shared<Session>(engine, handle, model.info, info);
+    return std::make_shared<Session>(engine, handle, info, bytes, std::move(base));
 }
 
-double eased(int easing, double x) {
-    switch (easing) {
-        case EasingInOut: return x * x * (3.0 - 2.0 * x);
-        case EasingIn: return x * x;
-        case EasingOut: return x * (2.0 - x);
-        default: return x;
+// At once but for the copies of pictures: nothing is computed yet.
+std::shared_ptr<Session> make(const Engine &engine, const Model &model, const Recipe &recipe,
+                              const lb_blend_options &options) {
+    const Pictures none;
+    const Pictures &pictures = recipe.pictures ? *recipe.pictures : none;
+    const size_t count = recipe.keyframes.size();
+    std::vector<lb_keyframe> frames(count);
+    std::vector<const lb_keyframe *> pointers;
+    lb_source ends[2] = {};
+    if (pictures.from) ends[0] = pictures.from->source();
+    if (pictures.to) ends[1] = pictures.to->source();
+    for (size_t i = 0; i < count; ++i) {
+        lb_keyframe &frame = frames[i];
+        frame.struct_size = sizeof frame;
+        frame.prompt = recipe.keyframes[i].first.c_str();
+        frame.negative_prompt = recipe.negative.c_str();
+        frame.seed = recipe.keyframes[i].second;
+        if (i == 0 && pictures.from) frame.image = &ends[0];
+        if (i + 1 == count && pictures.to) frame.image = &ends[1];
+        // They lie on one plane, or are of other pixels for the same one.
+        frame.image_fit = LB_FIT_STRETCH;
+        pointers.push_back(&frame);
     }
+    lb_session *handle = nullptr;
+    lb_error *error = nullptr;
+    if (!pictures.source) {
+        check(engine, engine.lb_session_new(model.handle, pointers.data(), count, &options, &handle, &error), error);
+        return wrapped(engine, handle, pictures.bytes(), nullptr);
+    }
+    const lb_source source = pictures.source->source(), mask = pictures.mask_source();
+    lb_inpainting_options inpainting;
+    engine.lb_inpainting_options_init(&inpainting, sizeof inpainting);
+    inpainting.source = &source;
+    inpainting.mask = &mask;
+    inpainting.mask_channel = LB_MASK_CHANNEL_FIRST;
+    const lb_status status =
+        engine.lb_session_new_inpainting(model.handle, pointers.data(), count, &options, &inpainting, &handle, &error);
+    if (status != LB_OK && std::string(engine.lb_error_message(error)).rfind(kNothingMarked, 0) == 0) {
+        engine.lb_error_free(error);
+        throw NothingMarked{};
+    }
+    check(engine, status, error);
+    return wrapped(engine, handle, pictures.bytes(), nullptr);
+}
+
+// Even time looks at frames, which takes as long as they do.
+std::shared_ptr<Session> timed(const Engine &engine, const Recipe &recipe, const std::shared_ptr<Session> &base,
+                               const Poll &poll) {
+    std::vector<lb_easing> easings;
+    const lb_timing timing = to_timing(engine, recipe, &easings);
+    const lb_call call = watched(poll);
+    lb_session *handle = nullptr;
+    lb_error *error = nullptr;
+    check(engine, engine.lb_session_timed(base->handle(), &timing, &call, &handle, &error), error);
+    return wrapped(engine, handle, 0, base);
 }
 
 }  // namespace
-
-Recipe recipe_of(const Values &values, double aspect, bool draft) {
-    Recipe recipe;
-    recipe.model = find_model(values.text[ModelPath]);
-    switch (values.integer(Device)) {
-        case DeviceCpu: recipe.device = LB_DEVICE_CPU; break;
-        case DeviceGpu:
-            recipe.device = LB_DEVICE_CUDA;
-            recipe.ordinal = static_cast<unsigned>(values.integer(GpuNumber));
-            break;
-        default: break;
-    }
-    recipe.precision = static_cast<lb_precision>(values.integer(Precision));
-    for (int i = 0; i < values.integer(KeyframeCount); ++i)
-        recipe.keyframes.emplace_back(values.text[kPrompts[i]], static_cast<unsigned>(values.integer(kSeeds[i])));
-    recipe.negative = values.text[Negative];
-    recipe.values = values;
-    recipe.draft = draft;
-    recipe.aspect = values.integer(SizeMode) == SizeModel ? 0.0 : aspect;
-    return recipe;
-}
-
-double place_of(const Values &values, bool transition, double time, const double *range, bool draft) {
-    const double last = values.number[KeyframeCount] - 1.0;
-    double t = values.number[Fraction];
-    if (transition) {
-        t = values.transition * last;
-    } else if (values.integer(Timing) == TimingClip) {
-        if (!range)
-            throw Failure{kOfxStatFailed, "Timing is 'Over the clip's length', but the host does not say how long the clip is"};
-        t = (time - range[0]) / (range[1] - range[0]) * last;
-    } else if (values.integer(FractionScale) == ScaleWhole) {
-        t *= last;
-    }
-    t = std::fmin(std::fmax(t, 0.0), last);
-    const double segment = std::fmin(std::floor(t), last - 1.0);
-    t = segment + eased(values.integer(Easing), t - segment);
-    return draft ? std::round(t * kDraftPlaces) / kDraftPlaces : t;
-}
 
 void Session::render(double t, const lb_image &image, const Poll &poll) const {
     const lb_call call = watched(poll);
@@ -311,31 +266,53 @@ void Session::prepare(const Poll &poll) const {
     check(engine_, engine_.lb_session_prepare(handle_, &call, &error), error);
 }
 
+double Session::moved(double t) const {
+    if (!base_) return t;
+    lb_error *error = nullptr;
+    double found = t;
+    check(engine_, engine_.lb_session_t_at(handle_, t / info_.last_t, &found, &error), error);
+    return found;
+}
+
 std::shared_ptr<Session> session_for(const Recipe &recipe, const Poll &poll) {
-    std::string why;
-    const Engine *engine = latentblend::engine(&why);
-    if (!engine) throw Failure{kOfxStatFailed, why};
-    const std::shared_ptr<Model> model = model_for(*engine, recipe, poll);
-    const lb_blend_options options = to_options(*engine, recipe, model->info);
+    const Engine &engine = opened_engine();
+    const std::shared_ptr<Model> model = model_for(engine, recipe, poll);
+    const lb_blend_options options = to_options(engine, recipe, model->info);
     const std::string key = session_key(recipe, options);
-    Registry &all = registry();
-    std::lock_guard<std::mutex> lock(all.mutex);
-    if (auto *slot = all.sessions.find(key)) return *slot;
-    // At once: nothing is computed yet.
-    auto session = make(*engine, *model, recipe, options);
-    all.sessions.put(key, session);
-    return session;
+    const auto base =
+        once(&Registry::sessions, key, poll, [&] { return make(engine, *model, recipe, options); });
+    if (!bends_time(recipe)) return base;
+    return once(&Registry::timed, timed_key(recipe, key), poll, [&] { return timed(engine, recipe, base, poll); });
+}
+
+std::shared_ptr<Session> session_showing(const Recipe &recipe, const Picture &picture, const Poll &poll) {
+    const Engine &engine = opened_engine();
+    const std::shared_ptr<Model> model = model_for(engine, recipe, poll);
+    lb_blend_options options;
+    engine.lb_blend_options_init(&options, sizeof options);
+    const lb_source source = picture.source();
+    lb_keyframe frame{};
+    frame.struct_size = sizeof frame;
+    frame.image = &source;
+    const lb_keyframe *frames[] = {&frame, &frame};
+    lb_session *handle = nullptr;
+    lb_error *error = nullptr;
+    check(engine, engine.lb_session_new(model->handle, frames, 2, &options, &handle, &error), error);
+    return wrapped(engine, handle, picture.bytes(), nullptr);
 }
 
 void purge_all() {
     Registry &all = registry();
     std::lock_guard<std::mutex> lock(all.mutex);
     all.sessions.each([](const Session &session) { session.purge(); });
+    // Whose base isn't held any more.
+    all.timed.each([](const Session &session) { session.purge(); });
 }
 
 void free_all() {
     Registry &all = registry();
     std::lock_guard<std::mutex> lock(all.mutex);
+    all.timed.clear();
     all.sessions.clear();
     all.models.clear();
 }

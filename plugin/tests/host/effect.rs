@@ -69,7 +69,11 @@ impl Shape {
 
     /// The C API's number for the format.
     pub fn format(&self) -> u32 {
-        let channels = if self.components == "OfxImageComponentRGB" { 3 } else { 4 };
+        let channels = match self.components {
+            "OfxImageComponentAlpha" => 1,
+            "OfxImageComponentRGB" => 3,
+            _ => 4,
+        };
         let kind = match self.depth {
             "OfxBitDepthByte" => 0x01,
             "OfxBitDepthShort" => 0x02,
@@ -82,6 +86,17 @@ impl Shape {
     pub fn pixel_bytes(&self) -> usize {
         let format = self.format();
         ((format >> 8) * (format & 0xf)) as usize
+    }
+}
+
+/// The half nearest to a value that is exact, or nearly, in one; no specials.
+fn half(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let (sign, exponent) = ((bits >> 16 & 0x8000) as u16, (bits >> 23 & 255) as i32 - 127 + 15);
+    match exponent {
+        ..=0 => sign,
+        31.. => sign | 0x7bff,
+        _ => sign | (exponent as u16) << 10 | (bits >> 13 & 1023) as u16,
     }
 }
 
@@ -119,13 +134,45 @@ impl Image {
 
     /// The bytes of row `y` (upwards, in the image's plane) from `x1` to `x2`.
     pub fn row(&self, y: c_int, x1: c_int, x2: c_int) -> Vec<u8> {
+        let start = self.place(x1, y);
+        let length = (x2 - x1) as usize * self.shape.pixel_bytes();
+        self.memory.lock().unwrap()[start..start + length].to_vec()
+    }
+
+    /// Fills the pixels: `values` gives each channel's at x, y (upwards), 0 to 1; floats may go beyond.
+    pub fn paint(&self, values: impl Fn(c_int, c_int) -> [f32; 4]) {
+        let [x1, y1, x2, y2] = self.shape.bounds;
+        let channels = (self.shape.format() >> 8) as usize;
+        let size = self.shape.pixel_bytes();
+        for (y, x) in (y1..y2).flat_map(|y| (x1..x2).map(move |x| (y, x))) {
+            let mut bytes = Vec::new();
+            for value in &values(x, y)[..channels] {
+                match self.shape.depth {
+                    "OfxBitDepthByte" => bytes.push((value * 255.0).round() as u8),
+                    "OfxBitDepthShort" => {
+                        bytes.extend(((value * 65535.0).round() as u16).to_ne_bytes());
+                    }
+                    "OfxBitDepthHalf" => bytes.extend(half(*value).to_ne_bytes()),
+                    _ => bytes.extend(value.to_ne_bytes()),
+                }
+            }
+            let start = self.place(x, y);
+            self.memory.lock().unwrap()[start..start + size].copy_from_slice(&bytes);
+        }
+    }
+
+    /// Where the pixel at x, y begins.
+    fn place(&self, x: c_int, y: c_int) -> usize {
         let row = self.shape.width() * self.shape.pixel_bytes() + self.shape.padding;
         let up = (y - self.shape.bounds[1]) as usize;
         let stored = if self.shape.top_down { self.shape.height() - 1 - up } else { up };
-        let start =
-            16 + stored * row + (x1 - self.shape.bounds[0]) as usize * self.shape.pixel_bytes();
-        let length = (x2 - x1) as usize * self.shape.pixel_bytes();
-        self.memory.lock().unwrap()[start..start + length].to_vec()
+        16 + stored * row + (x - self.shape.bounds[0]) as usize * self.shape.pixel_bytes()
+    }
+
+    /// All pixels, packed, top row first.
+    pub fn pixels(&self) -> Vec<u8> {
+        let [x1, y1, x2, y2] = self.shape.bounds;
+        (y1..y2).rev().flat_map(|y| self.row(y, x1, x2)).collect()
     }
 
     /// How many bytes of the whole memory were written (or happen to be as before).
@@ -151,8 +198,12 @@ pub struct Clip {
     pub name: String,
     pub props: Props,
     pub region: Mutex<Option<[f64; 4]>>,
-    /// What clipGetImage gives, by thread of the host: a render's own.
+    /// What clipGetImage gives at any time.
     pub image: Mutex<Option<usize>>,
+    /// What it gives at these times instead.
+    pub frames: Mutex<Vec<(f64, usize)>>,
+    /// When it was asked for an image.
+    pub asked: Mutex<Vec<f64>>,
     pub held: AtomicUsize,
 }
 
@@ -230,6 +281,8 @@ impl Effect {
                 props,
                 region: Mutex::new(None),
                 image: Mutex::new(None),
+                frames: Mutex::default(),
+                asked: Mutex::default(),
                 held: AtomicUsize::new(0),
             }));
         }
@@ -267,6 +320,26 @@ impl Effect {
     pub fn connect(&self, clip: &str, region: [f64; 4]) {
         self.c(clip).props.put("OfxImageClipPropConnected", Value::I(1));
         *self.c(clip).region.lock().unwrap() = Some(region);
+    }
+
+    /// Connects a clip that shows `image` at any time.
+    pub fn show(&self, clip: &str, image: &Image) {
+        let [x1, y1, x2, y2] = image.shape.bounds.map(f64::from);
+        let aspect = image.shape.pixel_aspect;
+        self.connect(clip, [x1 * aspect, y1, x2 * aspect, y2]);
+        *self.c(clip).image.lock().unwrap() = Some((&raw const *image) as usize);
+    }
+
+    /// The same at `time` only.
+    pub fn show_at(&self, clip: &str, time: f64, image: &Image) {
+        self.show(clip, image);
+        *self.c(clip).image.lock().unwrap() = None;
+        self.c(clip).frames.lock().unwrap().push((time, (&raw const *image) as usize));
+    }
+
+    /// When a clip was asked for its image since the last time.
+    pub fn asked(&self, clip: &str) -> Vec<f64> {
+        std::mem::take(&mut *self.c(clip).asked.lock().unwrap())
     }
 
     /// What the next render writes into.

@@ -1,10 +1,10 @@
 //! The C API as the bundle's engine has it: what a frame must be.
 
-use super::effect::Shape;
+use super::effect::{Image, Shape};
 use latentblend::capi::*;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{null, null_mut};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What a frame is made of.
 #[derive(Clone, Debug)]
@@ -19,6 +19,52 @@ pub struct Wanted {
     pub fit: u32,
     pub filter: u32,
     pub pixel_aspect: f64,
+    /// What only some frames are made of.
+    pub more: More,
+}
+
+/// A caller's picture, packed, top row first.
+#[derive(Clone, Debug)]
+pub struct Still {
+    pub bytes: Arc<Vec<u8>>,
+    pub size: [u32; 2],
+    pub format: u32,
+    pub transfer: u32,
+}
+
+impl Still {
+    /// What a host's image shows.
+    pub fn of(image: &Image, transfer: u32) -> Self {
+        let size = [image.shape.width() as u32, image.shape.height() as u32];
+        Still { bytes: Arc::new(image.pixels()), size, format: image.shape.format(), transfer }
+    }
+
+    fn source(&self) -> lb_source {
+        // SAFETY: numbers and pointers.
+        let mut source: lb_source = unsafe { std::mem::zeroed() };
+        source.struct_size = size_of::<lb_source>();
+        source.data = self.bytes.as_ptr().cast();
+        source.row_bytes = (self.bytes.len() / self.size[1] as usize) as isize;
+        [source.width, source.height] = self.size;
+        (source.format, source.transfer) = (self.format, self.transfer);
+        source
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct More {
+    /// The first keyframe's picture, and the last one's.
+    pub images: [Option<Still>; 2],
+    /// What is repainted, and where; the first channel of the second.
+    pub repainted: Option<(Still, Still)>,
+    /// What the patch is laid over.
+    pub plate: Option<Still>,
+    /// The patch alone.
+    pub patch: bool,
+    /// Pace and easing; `t` is then where it would be without.
+    pub timing: Option<(u32, u32)>,
+    /// The demo model that repaints.
+    pub repaints: bool,
 }
 
 type New = unsafe extern "C" fn(
@@ -44,9 +90,27 @@ type Render = unsafe extern "C" fn(
     *mut *mut lb_error,
 ) -> lb_status;
 
+type NewInpainting = unsafe extern "C" fn(
+    *mut lb_model,
+    *const *const lb_keyframe,
+    usize,
+    *const lb_blend_options,
+    *const lb_inpainting_options,
+    *mut *mut lb_session,
+    *mut *mut lb_error,
+) -> lb_status;
+type Timed = unsafe extern "C" fn(
+    *mut lb_session,
+    *const lb_timing,
+    *const lb_call,
+    *mut *mut lb_session,
+    *mut *mut lb_error,
+) -> lb_status;
+type At = unsafe extern "C" fn(*const lb_session, f64, *mut f64, *mut *mut lb_error) -> lb_status;
+
 pub struct Engine {
     library: libloading::Library,
-    models: Mutex<Vec<(Option<String>, usize)>>,
+    models: Mutex<Vec<(Option<String>, bool, usize)>>,
 }
 
 pub fn engine() -> &'static Engine {
@@ -75,19 +139,23 @@ impl Engine {
         }
     }
 
-    fn model(&self, path: &Option<String>) -> *mut lb_model {
+    fn model(&self, path: &Option<String>, repaints: bool) -> *mut lb_model {
         let mut models = self.models.lock().unwrap();
-        if let Some((_, known)) = models.iter().find(|(p, _)| p == path) {
+        if let Some((.., known)) = models.iter().find(|(p, r, _)| p == path && *r == repaints) {
             return *known as *mut lb_model;
         }
+        // SAFETY: numbers.
+        let mut options: lb_model_options = unsafe { std::mem::zeroed() };
+        options.struct_size = size_of::<lb_model_options>();
+        options.flags = if repaints { LB_MODEL_DEMO_INPAINTING } else { 0 };
         let text = path.as_ref().map(|p| CString::new(p.as_str()).unwrap());
         let (mut model, mut error) = (null_mut(), null_mut());
         let load: libloading::Symbol<'_, Load> = self.get("lb_model_load");
         let pointer = text.as_ref().map_or(null(), |t| t.as_ptr());
         // SAFETY: as the header asks.
-        let status = unsafe { load(pointer, null(), null(), &mut model, &mut error) };
+        let status = unsafe { load(pointer, &options, null(), &mut model, &mut error) };
         self.good(status, error);
-        models.push((path.clone(), model as usize));
+        models.push((path.clone(), repaints, model as usize));
         model
     }
 
@@ -108,6 +176,15 @@ impl Engine {
                 frame
             })
             .collect();
+        let ends = wanted.more.images.each_ref().map(|still| still.as_ref().map(Still::source));
+        let mut frames: Vec<lb_keyframe> = frames;
+        let last = frames.len() - 1;
+        for (index, end) in [0, last].into_iter().zip(&ends) {
+            if let Some(source) = end {
+                frames[index].image = source;
+                frames[index].image_fit = LB_FIT_STRETCH;
+            }
+        }
         let pointers: Vec<_> = frames.iter().map(|f| &raw const *f).collect();
         let init: libloading::Symbol<'_, unsafe extern "C" fn(*mut lb_blend_options, usize)> =
             self.get("lb_blend_options_init");
@@ -120,14 +197,43 @@ impl Engine {
         [options.width, options.height] = wanted.size;
         (wanted.options)(&mut options);
         let (mut session, mut error) = (null_mut(), null_mut());
-        let new: libloading::Symbol<'_, New> = self.get("lb_session_new");
-        let model = self.model(&wanted.model);
-        // SAFETY: as the header asks.
-        let status = unsafe {
-            new(model, pointers.as_ptr(), pointers.len(), &options, &mut session, &mut error)
+        let model = self.model(&wanted.model, wanted.more.repaints);
+        let (frames, count) = (pointers.as_ptr(), pointers.len());
+        let status = match &wanted.more.repainted {
+            None => {
+                let new: libloading::Symbol<'_, New> = self.get("lb_session_new");
+                // SAFETY: as the header asks.
+                unsafe { new(model, frames, count, &options, &mut session, &mut error) }
+            }
+            Some((source, mask)) => {
+                let (source, mask) = (source.source(), mask.source());
+                // SAFETY: numbers and pointers.
+                let mut inpainting: lb_inpainting_options = unsafe { std::mem::zeroed() };
+                inpainting.struct_size = size_of::<lb_inpainting_options>();
+                (inpainting.source, inpainting.mask) = (&source, &mask);
+                let new: libloading::Symbol<'_, NewInpainting> =
+                    self.get("lb_session_new_inpainting");
+                // SAFETY: as the header asks.
+                unsafe {
+                    new(model, frames, count, &options, &inpainting, &mut session, &mut error)
+                }
+            }
         };
         self.good(status, error);
-        session
+        let Some((pace, easing)) = wanted.more.timing else { return session };
+        let easings = vec![easing; count - 1];
+        // SAFETY: numbers and pointers.
+        let mut timing: lb_timing = unsafe { std::mem::zeroed() };
+        timing.struct_size = size_of::<lb_timing>();
+        (timing.pace, timing.easings) = (pace, easings.as_ptr());
+        timing.segments = easings.len() as u64;
+        let mut timed = null_mut();
+        let time: libloading::Symbol<'_, Timed> = self.get("lb_session_timed");
+        // SAFETY: as the header asks.
+        let status = unsafe { time(session, &timing, null(), &mut timed, &mut error) };
+        self.good(status, error);
+        self.release(session);
+        timed
     }
 
     pub fn release(&self, session: *mut lb_session) {
@@ -179,10 +285,20 @@ impl Engine {
         (image.width, image.height) = (width as u32, height as u32);
         image.placement = &raw const placement;
         (image.format, image.transfer) = (shape.format(), wanted.transfer);
+        let plate = wanted.more.plate.as_ref().map(Still::source);
+        image.plate = plate.as_ref().map_or(null(), |plate| plate);
+        image.output = if wanted.more.patch { LB_OUTPUT_PATCH } else { LB_OUTPUT_PICTURE };
         let render: libloading::Symbol<'_, Render> = self.get("lb_session_render");
-        let mut error = null_mut();
+        let (mut error, mut t) = (null_mut(), wanted.t);
+        if wanted.more.timing.is_some() {
+            let at: libloading::Symbol<'_, At> = self.get("lb_session_t_at");
+            let share = t / (wanted.prompts.len() - 1) as f64;
+            // SAFETY: as the header asks.
+            let status = unsafe { at(session, share, &mut t, &mut error) };
+            self.good(status, error);
+        }
         // SAFETY: as the header asks.
-        let status = unsafe { render(session, wanted.t, &image, null(), &mut error) };
+        let status = unsafe { render(session, t, &image, null(), &mut error) };
         self.good(status, error);
         bytes
     }

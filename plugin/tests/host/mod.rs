@@ -6,6 +6,7 @@
 #![allow(clippy::vec_box, reason = "a handle is an address, which must stay")]
 
 pub mod bundle;
+pub mod compare;
 pub mod effect;
 pub mod engine;
 pub mod props;

@@ -74,6 +74,8 @@ unsafe extern "C" fn clip_define(h: Raw, name: *const c_char, out: *mut Raw) -> 
         props: Props::default(),
         region: Mutex::new(None),
         image: Mutex::new(None),
+        frames: Mutex::default(),
+        asked: Mutex::default(),
         held: AtomicUsize::new(0),
     });
     // SAFETY: as above.
@@ -108,13 +110,20 @@ unsafe extern "C" fn clip_get_property_set(clip: Raw, out: *mut Raw) -> c_int {
 
 unsafe extern "C" fn clip_get_image(
     clip: Raw,
-    _time: f64,
+    time: f64,
     _region: *const f64,
     out: *mut Raw,
 ) -> c_int {
     // SAFETY: as above.
     let clip = unsafe { &*clip.cast::<Clip>() };
-    let image = OURS.with(std::cell::Cell::get).or(*clip.image.lock().unwrap());
+    let image = match clip.name.as_str() {
+        "Output" => OURS.with(std::cell::Cell::get),
+        _ => {
+            clip.asked.lock().unwrap().push(time);
+            clip.frames.lock().unwrap().iter().find(|frame| frame.0 == time).map(|frame| frame.1)
+        }
+    };
+    let image = image.or(*clip.image.lock().unwrap());
     let Some(image) = image else { return FAILED };
     clip.held.fetch_add(1, Ordering::SeqCst);
     let image = image as *const Image;
@@ -246,6 +255,21 @@ unsafe extern "C" fn get_value_at(param: Raw, time: f64, out: Raw) -> c_int {
     unsafe { hand(param, value, out) }
 }
 
+unsafe extern "C" fn key_count(param: Raw, out: *mut u32) -> c_int {
+    // SAFETY: as above.
+    unsafe { put(out, (*param.cast::<Param>()).keys.lock().unwrap().len() as u32) };
+    OK
+}
+
+unsafe extern "C" fn key_time(param: Raw, index: u32, out: *mut f64) -> c_int {
+    // SAFETY: as above.
+    let keys = unsafe { &*param.cast::<Param>() }.keys.lock().unwrap();
+    let Some(key) = keys.get(index as usize) else { return FAILED };
+    // SAFETY: as above.
+    unsafe { put(out, key.0) };
+    OK
+}
+
 unsafe extern "C" fn set_value(param: Raw, whole: usize) -> c_int {
     // SAFETY: as above.
     let param = unsafe { &*param.cast::<Param>() };
@@ -346,6 +370,8 @@ impl Suites {
         if null_functions {
             return s;
         }
+        s.param.paramGetNumKeys = as_suite!(key_count(Raw, *mut u32));
+        s.param.paramGetKeyTime = as_suite!(key_time(Raw, u32, *mut f64));
         s.effect.abort = as_suite!(abort(Raw));
         s.message1.message = as_suite!(message(Raw, *const c_char, *const c_char, *const c_char));
         s.message2.message = as_suite!(message(Raw, *const c_char, *const c_char, *const c_char));

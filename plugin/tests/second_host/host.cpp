@@ -2,7 +2,8 @@
 // has scanned), makes an instance of LatentBlend in each context, and renders. tests/second_host.rs builds it against
 // the sources of openfx-sys and compares the pictures.
 //
-// Arguments: the model's path, and a folder; writes CONTEXT.rgba there, floats, bottom row first.
+// Arguments: the model's path, and a folder; writes CONTEXT.rgba there, floats, bottom row first, and Repainted.rgba:
+// a General node that repaints a part of its Source. What its clips show is `value`, below.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -29,6 +30,15 @@ namespace effect = OFX::Host::ImageEffect;
 namespace param = OFX::Host::Param;
 
 const int kWidth = 64, kHeight = 48;
+const double kNow = 6.0;
+
+// Channel c of the pixel x, y of what a clip shows at a time; tests/second_host.rs has the same.
+float value(const std::string &clip, double time, int x, int y, int c) {
+    if (clip == "Mask") return x >= 16 && x < 48 && y >= 12 && y < 36 ? 1.0f : 0.0f;
+    if (c == 3) return 1.0f;
+    const int seed = static_cast<int>(time) + (clip == kOfxImageEffectTransitionSourceToClipName ? 50 : 0);
+    return static_cast<float>((x * (c + 1) + y * (3 + seed) + seed * 31) & 127) / 128.0f;
+}
 
 [[noreturn]] void fail(const std::string &what) {
     std::fprintf(stderr, "%s\n", what.c_str());
@@ -87,7 +97,8 @@ class Picture : public effect::Image {
 class Clip : public effect::ClipInstance {
   public:
     Clip(effect::Instance *instance, effect::ClipDescriptor &descriptor)
-        : ClipInstance(instance, descriptor), output_(descriptor.getName() == kOfxImageEffectOutputClipName) {}
+        : ClipInstance(instance, descriptor), name_(descriptor.getName()),
+          output_(name_ == kOfxImageEffectOutputClipName) {}
     ~Clip() override {
         if (picture) picture->releaseReference();
     }
@@ -100,18 +111,25 @@ class Clip : public effect::ClipInstance {
     double getUnmappedFrameRate() const override { return 25.0; }
     void getFrameRange(double &first, double &last) const override { first = 0, last = 10; }
     void getUnmappedFrameRange(double &first, double &last) const override { first = 0, last = 10; }
-    bool getConnected() const override { return true; }
+    bool getConnected() const override { return connected; }
     bool getContinuousSamples() const override { return false; }
     OfxRectD getRegionOfDefinition(OfxTime) const override { return {0, 0, kWidth, kHeight}; }
-    effect::Image *getImage(OfxTime, const OfxRectD *) override {
-        if (!output_) return new Picture(*this);
+    effect::Image *getImage(OfxTime time, const OfxRectD *) override {
+        if (!output_) {
+            auto *shown = new Picture(*this);
+            for (int i = 0; i < kWidth * kHeight * 4; ++i)
+                shown->pixels[i] = value(name_, time, i / 4 % kWidth, i / 4 / kWidth, i % 4);
+            return shown;
+        }
         if (!picture) picture = new Picture(*this);
         picture->addReference();
         return picture;
     }
     Picture *picture = nullptr;
+    bool connected = true;
 
   private:
+    std::string name_;
     template <int>
     static const std::string &constant(const char *text) {
         static const std::string value(text);
@@ -209,7 +227,8 @@ class Host : public effect::Host {
     OfxStatus clearPersistentMessage() override { return kOfxStatOK; }
 };
 
-void render(effect::ImageEffectPlugin *plugin, const char *context, const char *model, const std::string &folder) {
+void render(effect::ImageEffectPlugin *plugin, const char *context, const char *model, const std::string &folder,
+            bool repaints = false) {
     std::unique_ptr<effect::Instance> made(plugin->createInstance(context, nullptr));
     auto *node = dynamic_cast<Node *>(made.get());
     if (!node) fail(std::string("no instance in ") + context);
@@ -218,6 +237,12 @@ void render(effect::ImageEffectPlugin *plugin, const char *context, const char *
     node->give<param::IntegerInstance>("steps", 3);
     const bool transition = std::strcmp(context, kOfxImageEffectContextTransition) == 0;
     if (transition) node->give<param::DoubleInstance>(kOfxImageEffectTransitionParamName, 0.5);
+    if (repaints) {
+        node->give<param::BooleanInstance>("inpaint", true);
+        node->give<param::IntegerInstance>("holdFrame", 4);
+    }
+    for (const char *name : {kOfxImageEffectTransitionSourceFromClipName, kOfxImageEffectTransitionSourceToClipName})
+        if (auto *clip = dynamic_cast<Clip *>(node->getClip(name))) clip->connected = transition;
     const auto good = [&](OfxStatus status, const char *what) {
         if (status != kOfxStatOK && status != kOfxStatReplyDefault)
             fail(std::string(what) + " in " + context + ": status " + std::to_string(status));
@@ -230,12 +255,25 @@ void render(effect::ImageEffectPlugin *plugin, const char *context, const char *
     good(node->getRegionOfDefinitionAction(0.0, scale, region), "GetRegionOfDefinition");
     if (region.x2 - region.x1 != kWidth || region.y2 - region.y1 != kHeight) fail("another region");
     good(node->beginRenderAction(0, 0, 1.0, false, scale, true, false), "BeginSequenceRender");
-    if (node->renderAction(0.0, kOfxImageFieldNone, window, scale, true, false, false) != kOfxStatOK)
+    // Repainting looks at the held frame and at the present; a transition where it begins and ends: all of the clip.
+    effect::RangeMap needed;
+    good(node->getFrameNeededAction(kNow, needed), "GetFramesNeeded");
+    for (auto &clip : needed) {
+        const auto &name = clip.first->getName();
+        const auto &ranges = clip.second;
+        const bool from = name == kOfxImageEffectTransitionSourceFromClipName;
+        const bool to = name == kOfxImageEffectTransitionSourceToClipName;
+        if (repaints && name == kOfxImageEffectSimpleSourceClipName &&
+            (ranges.size() != 2 || ranges[0].min != 4.0 || ranges[1].min != kNow))
+            fail("other frames of Source are needed");
+        if (transition && ((from && ranges[0].min != 0.0) || (to && ranges[0].min != 10.0))) fail("other frames of clips are needed");
+    }
+    if (node->renderAction(kNow, kOfxImageFieldNone, window, scale, true, false, false) != kOfxStatOK)
         fail(std::string("no picture in ") + context);
     good(node->endRenderAction(0, 0, 1.0, false, scale, true, false), "EndSequenceRender");
     auto *output = dynamic_cast<Clip *>(node->getClip(kOfxImageEffectOutputClipName));
     if (!output || !output->picture) fail("no output");
-    std::ofstream file(folder + "/" + context + ".rgba", std::ios::binary);
+    std::ofstream file(folder + "/" + (repaints ? "Repainted" : context) + ".rgba", std::ios::binary);
     const auto &pixels = output->picture->pixels;
     file.write(reinterpret_cast<const char *>(pixels.data()), static_cast<std::streamsize>(pixels.size() * sizeof(float)));
 }
@@ -253,6 +291,7 @@ int main(int count, char **arguments) {
     for (const char *context : {kOfxImageEffectContextGenerator, kOfxImageEffectContextGeneral,
                                 kOfxImageEffectContextFilter, kOfxImageEffectContextTransition})
         render(plugin, context, arguments[1], arguments[2]);
+    render(plugin, kOfxImageEffectContextGeneral, arguments[1], arguments[2], true);
     OFX::Host::PluginCache::clearPluginCache();
     std::puts("all contexts rendered");
     return 0;
