@@ -308,13 +308,49 @@ impl Plan {
                 .zip(fractions)
                 .map(|(&s, fractions)| Level { steps: s..steps, fractions }),
         );
+        Ok(Plan::of_nested_levels(levels))
+    }
+
+    /// The tree of levels whose branches start between those of all levels above.
+    fn of_nested_levels(levels: Vec<Level>) -> Self {
         let mut sources = vec![Vec::new()];
         for level in 1..levels.len() {
             let mut all: Vec<Source> = (0..level).flat_map(|l| sources_of(&levels, l)).collect();
             all.sort_by(|a, b| a.fraction.total_cmp(&b.fraction));
             sources.push(all);
         }
-        Ok(Plan { levels, sources, nested: true })
+        Plan { levels, sources, nested: true }
+    }
+
+    /// The tree of these levels, whose branches run to the end.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the first level is other than the two keyframes, branches of the others don't lie
+    /// between them, in one place each, or don't leave later than those of the level before.
+    pub(super) fn from_nested_levels(levels: Vec<Level>) -> Result<Self> {
+        let wrong = |what: &str| Err(Error::invalid(format!("a tree of 2023 with {what}")));
+        let (first, inner) = match levels.split_first() {
+            Some((first, inner)) if !inner.is_empty() => (first, inner),
+            _ => return wrong("keyframes alone"),
+        };
+        if first.steps.start != 0 || first.fractions != [0.0, 1.0] {
+            return wrong("another first level than the keyframes");
+        }
+        let end = first.steps.end;
+        let starts = levels.windows(2).all(|pair| pair[0].steps.start < pair[1].steps.start);
+        if !starts || levels.iter().any(|l| l.steps.end != end || l.steps.is_empty()) {
+            return wrong("branches that don't leave one level after the other");
+        }
+        let rise = |l: &Level| l.fractions.windows(2).all(|pair| pair[0] < pair[1]);
+        let within = |l: &Level| l.fractions.iter().all(|&f| f > 0.0 && f < 1.0);
+        if !inner.iter().all(|l| !l.fractions.is_empty() && rise(l) && within(l)) {
+            return wrong("branches that don't rise between the keyframes");
+        }
+        let plan = Plan::of_nested_levels(levels);
+        match plan.leaves().windows(2).all(|pair| pair[0] < pair[1]) {
+            true => Ok(plan),
+            false => wrong("two branches in one place"),
+        }
     }
 
     /// Whether branches are put in one by one and run to the end, as in 2023.
