@@ -4,7 +4,7 @@
 //! A branch is made when all are there that it starts from or is drawn to; what is missing is made level
 //! by level, each level's branches together (`lineage.rs` says what stands where).
 
-use super::cache::{BATCH, Cache};
+use super::cache::Cache;
 use super::conditioning::Contexts;
 use super::inpainting::Repainting;
 use super::keyframe::{Keyframe, Kind};
@@ -259,7 +259,7 @@ impl Tree {
         priority: Priority,
         meter: &mut Meter<'_, '_>,
     ) -> Result<Trails> {
-        let call = meter.call;
+        let call = meter.call();
         let mut known = Trails::new();
         loop {
             // What is there is held on to, and what nobody needs any more is let go of.
@@ -318,8 +318,8 @@ impl Tree {
         meter: &mut Meter<'_, '_>,
     ) -> Result<Vec<Trail>> {
         let places: Vec<Place> = branches.iter().map(|(place, _)| *place).collect();
-        let contexts = self.contexts(&places, priority, meter.call)?;
-        let extra = self.extra(priority, meter.call)?;
+        let contexts = self.contexts(&places, priority, meter.call())?;
+        let extra = self.extra(priority, meter.call())?;
         let span = &self.recipe.spans[level - 1];
         let mut batch = Vec::with_capacity(branches.len());
         for (place, origin) in branches {
@@ -367,7 +367,7 @@ impl Tree {
         meter: &mut Meter<'_, '_>,
     ) -> Result<Vec<Trail>> {
         let (mut evaluations, mut counted) = (0, 0);
-        let trails = self.model.denoise(priority, batch, meter.call.token(), |done, total| {
+        let trails = self.model.denoise(priority, batch, meter.call().token(), |done, total| {
             self.evaluated.fetch_add(done.saturating_sub(counted) as u64, Ordering::Relaxed);
             (evaluations, counted) = (total, done.max(counted));
             meter.denoise(done, total)
@@ -417,6 +417,6 @@ impl Tree {
     /// The frames of finished latents.
     pub(crate) fn decode(&self, latents: Vec<Latent>, meter: &Meter<'_, '_>) -> Result<Vec<Frame>> {
         let total = latents.len();
-        self.model.decode(latents, meter.call.token(), |done| meter.decode(done, total))
+        self.model.decode(latents, meter.call().token(), |done| meter.decode(done, total))
     }
 }
