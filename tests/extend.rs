@@ -136,7 +136,7 @@ fn an_extension_can_be_extended_from_anywhere_and_is_the_same_whatever_was_asked
 
 /// Extends 300 times, and fails where memory grows. `latent` is the size of one.
 fn stays_flat(mut session: Session, latent: i64, to: impl Fn(u64) -> Keyframe) {
-    let (mut held, mut live) = (Vec::new(), Vec::new());
+    let (mut held, mut live) = (Vec::with_capacity(300), Vec::with_capacity(300));
     for round in 0..300u64 {
         let to = to(round);
         let t = [0.25, 0.5, 1.0, 0.02][round as usize % 4];

@@ -8,7 +8,7 @@ use latentblend::backend::Numerics;
 use latentblend::{
     Adapt, BlendOptions, Branching, Call, Cancel, Curve, Denoising, Engine, ErrorKind, Even, Frame,
     Interpolation, Keyframe, Latent, Look, Model, NoiseKind, Pace, Posterior, RestoreOptions,
-    Session, Timing,
+    Sampler, Session, Timing,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Knows networks only as an [`Engine`](crate::diffusion::Engine) that denoises batches.
 
 mod adapt;
+mod branching;
 mod cache;
 mod conditioning;
 mod crossfeed;
@@ -36,6 +37,7 @@ mod timing;
 mod tree;
 
 pub use adapt::Adapt;
+pub use branching::Branching;
 pub use crossfeed::Crossfeed;
 pub use curve::{Curve, Interpolation};
 pub use distance::Distance;
@@ -47,7 +49,7 @@ pub use keyframe::Keyframe;
 pub use mix::{EmbeddingMix, mix_contexts};
 pub use options::BlendOptions;
 pub use origin::Origin;
-pub use plan::{Branching, GuidanceDamping, Level, Look, Parents, Plan, Preset, parents, spacing};
+pub use plan::{GuidanceDamping, Level, Look, Parents, Plan, Preset, parents, spacing};
 pub use session::Session;
 pub use shot::{Output, Target};
 pub use stems::StemLimit;

@@ -1,10 +1,11 @@
 //! In: a caller's wishes. Out: [`Recipe`], the same wishes checked and turned into numbers: the plan,
 //! the schedule and the size of the latents.
 
+use super::branching::Branching;
 use super::crossfeed::Crossfeed;
 use super::curve::Curve;
 use super::mix::EmbeddingMix;
-use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
+use super::plan::{GuidanceDamping, Look, Plan, Preset};
 use super::stems::StemLimit;
 use crate::diffusion::{GuidanceSteps, ModelInfo, NoiseKind, Sampler, Schedule, SchedulePolicy};
 use crate::error::{Error, ErrorKind, Result};

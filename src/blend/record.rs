@@ -3,12 +3,13 @@
 //!
 //! Floats are written as text, so that they come back bit for bit (`exact.rs`).
 
+use super::branching::Branching;
 use super::curve::Curve;
 use super::exact::Exact;
 use super::keyframe_record::KeyframeRecord;
 use super::mix::EmbeddingMix;
 use super::options::Recipe;
-use super::plan::{Branching, GuidanceDamping, Level, Plan};
+use super::plan::{GuidanceDamping, Level, Plan};
 use super::scene_record::{PictureRecord, SceneRecord};
 use super::timeline::Timeline;
 use crate::backend::Numerics;
