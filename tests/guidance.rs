@@ -6,7 +6,7 @@ use common::golden::{read, relative_error};
 use common::{latent, same, short, tiny};
 use latentblend::{
     Batch, BlendOptions, Branch, Call, Context, Curve, GuidanceSteps, Interpolation, Keyframe,
-    Latent, Model, SchedulePolicy, Session,
+    Latent, Model, Sampler, Schedule, SchedulePolicy, Session,
 };
 use std::sync::Arc;
 
@@ -17,8 +17,9 @@ fn curve(points: &[[f64; 2]]) -> Curve {
 }
 
 /// The latent at the end of a run.
-fn run(model: &Model, branch: &Branch, guidance: GuidanceSteps) -> Latent {
-    let schedule = Arc::new(model.schedule(STEPS, SchedulePolicy::Model).unwrap());
+fn run(model: &Model, branch: &Branch, guidance: GuidanceSteps, sampler: Sampler) -> Latent {
+    let (config, policy) = (&model.info().diffusion, SchedulePolicy::Model);
+    let schedule = Arc::new(Schedule::with_sampler(config, STEPS, policy, sampler).unwrap());
     let batch = Batch {
         branches: vec![branch.clone()],
         schedule,
@@ -53,13 +54,14 @@ fn guidance_over_steps_and_rescaled_guidance_equal_diffusers() {
     };
     for kind in ["base", "v"] {
         let model = tiny(kind);
-        for (case, factors, rescale) in [
-            ("rescaled", Vec::new(), 0.7),
-            ("falling", falling.clone(), 0.0),
-            ("off", until(&[1.0; STEPS]), 0.0),
-            ("all", until(&falling), 0.7),
+        for (case, factors, rescale, sampler) in [
+            ("rescaled", Vec::new(), 0.7, Sampler::Ddim),
+            ("falling", falling.clone(), 0.0, Sampler::Ddim),
+            ("off", until(&[1.0; STEPS]), 0.0, Sampler::Ddim),
+            ("all", until(&falling), 0.7, Sampler::Ddim),
+            ("solver", Vec::new(), 0.7, Sampler::DpmSolver2M),
         ] {
-            let got = run(&model, &branch, GuidanceSteps { factors, rescale });
+            let got = run(&model, &branch, GuidanceSteps { factors, rescale }, sampler);
             let wanted = &recorded[&format!("{kind}.{case}")].row(0).values;
             let error = relative_error(got.data(), wanted);
             println!("{kind} {case}: relative error {error:.1e}");
@@ -98,7 +100,8 @@ fn options_become_the_course_of_a_run() {
     };
     let factor = |k: usize| if k < 12 { 1.0 + (0.25 - 1.0) * (k as f64 / 19.0) } else { 0.0 };
     let factors = (0..STEPS).map(factor).collect();
-    assert_eq!(got, run(&model, &branch, GuidanceSteps { factors, rescale: 0.7 }));
+    let guidance = GuidanceSteps { factors, rescale: 0.7 };
+    assert_eq!(got, run(&model, &branch, guidance, Sampler::Ddim));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use latentblend::backend::Numerics;
 use latentblend::{
     Adapt, BlendOptions, Branching, Call, Cancel, Curve, Denoising, Engine, ErrorKind, Even, Frame,
     Interpolation, Keyframe, Latent, Look, Model, NoiseKind, Pace, Posterior, RestoreOptions,
-    Session, Timing,
+    Sampler, Session, Timing,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -256,7 +256,8 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
         assert!(known.contains(&kind), "{to}: {message}");
     }
     for (from, to, what) in [
-        ("\"format\":1", "\"format\":2", "a session of format version 2"),
+        ("\"format\":2", "\"format\":3", "a session of format version 3"),
+        ("\"format\":2", "\"format\":0", "a session of format version 0"),
         ("\"algorithm\":1", "\"algorithm\":9", "a session of algorithm version 9"),
     ] {
         forged(&path, &other, |text| text.replacen(from, to, 1));
@@ -364,4 +365,37 @@ fn a_session_of_an_engine_of_the_callers_own_can_be_saved() {
     let back = load(&mixture().model(), &saved(&session, folder.path())).unwrap();
     let (a, b) = (session.render(0.3, &Call::new()), back.render(0.3, &Call::new()));
     assert!(same(&a.unwrap(), &b.unwrap()));
+}
+
+#[test]
+fn a_file_of_the_format_before_is_still_read() {
+    // Written by the library when that was its format, by other kernels perhaps.
+    let options = RestoreOptions { accept_other_numerics: true, ..RestoreOptions::default() };
+    let (model, path) = (tiny("v"), golden::path("session_1.safetensors"));
+    let old = Session::load(&model, &path, &options, &Call::new()).unwrap();
+    // The same session made anew.
+    let mut keyframes = short().0.to_vec();
+    keyframes.push(Keyframe::new("dunes_of sand", 7).negative("fog_"));
+    let branching = Branching { injections: vec![0, 4, 7], branches: vec![2, 3, 5] };
+    let options = BlendOptions {
+        steps: Some(9),
+        branching: Some(branching),
+        size: Some([32, 32]),
+        sampler: Sampler::DpmSolver2M,
+        looped: true,
+        ..short().1
+    };
+    let session = Session::new(&model, &keyframes, &options).unwrap();
+    let to = Keyframe::new("a red house", 99);
+    let new = session.extend(3.0, &to, &Call::new()).unwrap();
+    for t in [0.0, 0.4, 1.0] {
+        let [old, new] = [&old, &new].map(|s| s.latents(&[t], &Call::new()).unwrap().remove(0));
+        let new: Vec<f64> = new.data().iter().map(|&v| f64::from(v)).collect();
+        let error = golden::relative_error(old.data(), &new);
+        assert!(error < 1e-4, "at {t}: {error:e}");
+    }
+    // It goes on as a file of today.
+    let folder = tempfile::tempdir().unwrap();
+    let again = load(&model, &saved(&old, folder.path())).unwrap();
+    assert_eq!(again.latents(&[0.4], &Call::new()), old.latents(&[0.4], &Call::new()));
 }

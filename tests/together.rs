@@ -2,10 +2,11 @@
 
 mod common;
 
+use common::golden::relative_error;
 use common::{same, short, tiny};
 use latentblend::{
-    Adapt, BlendOptions, Branching, Call, Crossfeed, Curve, ErrorKind, Even, Interpolation,
-    Keyframe, Look, Pace, RestoreOptions, Sampler, Session, Timing,
+    Adapt, BlendOptions, Branching, Call, Crossfeed, Curve, Even, Interpolation, Keyframe, Latent,
+    Look, Pace, RestoreOptions, Sampler, Session, Timing,
 };
 
 fn keyframes() -> Vec<Keyframe> {
@@ -105,26 +106,121 @@ fn a_multistep_session_goes_on_bit_for_bit_and_so_does_its_file() {
     assert_eq!(error.message(), "a keyframe from a session of another sampler than ddim");
 }
 
+/// More kinds: crossfeeds that go on to the end, with which nothing of a run is without effect.
+fn strong() -> Vec<(&'static str, BlendOptions)> {
+    let to_the_end = Some(Crossfeed::new(0.7, 1.0, 0.6));
+    let mut kinds = kinds(false);
+    let (_, of_2023) = kinds[3].clone();
+    let fed = BlendOptions {
+        branch1_crossfeed: to_the_end,
+        parental_crossfeed: to_the_end,
+        ..of_2023.clone()
+    };
+    kinds.push(("2023, strong crossfeeds", fed.clone()));
+    kinds.push(("2023, none", {
+        let off = Some(Crossfeed::OFF);
+        BlendOptions { branch1_crossfeed: off, parental_crossfeed: off, ..of_2023 }
+    }));
+    kinds.push(("2023, branch 1", BlendOptions { parental_crossfeed: None, ..fed }));
+    kinds
+}
+
 #[test]
-fn what_a_frame_cannot_leave_behind_is_refused() {
+fn with_every_kind_the_first_frame_of_an_extension_is_the_old_one_and_the_way_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session");
     let model = tiny("base");
-    for (name, options) in kinds(false).into_iter().skip(1) {
+    let to = Keyframe::new("a red house", 99);
+    for (name, options) in strong() {
         let session = Session::new(&model, &keyframes(), &options).unwrap();
-        let to = Keyframe::new("a red house", 99);
-        let error = session.extend(0.5, &to, &Call::new()).map(|_| ()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{name}");
-        let what = if name == "2023" { "the tree of 2023" } else { "crossfeeds" };
-        let said = format!("going on from a session's frame is not supported with {what}");
-        assert_eq!(error.message(), said);
-        let adapted = session.adapted(&Adapt { even: few(), strength: 1.0 }, &Call::new());
-        match name {
-            "2023" => {
-                let error = adapted.map(|_| ()).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let bare = BlendOptions { cache_bytes: 0, ..options.clone() };
+        let bare = Session::new(&model, &keyframes(), &bare).unwrap();
+        // At keyframes, between branches, and at the branches of the plan themselves.
+        let leaf = session.leaves()[1];
+        for t in [0.0, 0.375, leaf, 1.0, 1.61, 2.0] {
+            let extended = session.extend(t, &to, &Call::new()).unwrap();
+            let frame = extended.render(0.0, &Call::new()).unwrap();
+            assert!(same(&frame, &session.render(t, &Call::new()).unwrap()), "{name} at {t}");
+            let times = [0.3, 0.8, 1.0];
+            let wanted = extended.render_many(&times, &Call::new()).unwrap();
+            let other = bare.extend(t, &to, &Call::new()).unwrap();
+            extended.prepare(&Call::new()).unwrap();
+            assert_eq!(extended.evaluations_to_prepare(), 0, "{name}");
+            extended.save(&path, &Call::new()).unwrap();
+            let saved = Session::load(&model, &path, &RestoreOptions::default(), &Call::new());
+            let saved = saved.unwrap();
+            saved.purge();
+            for (t, wanted) in times.iter().zip(&wanted).rev() {
+                for other in [&other, &saved] {
+                    let got = other.render(*t, &Call::new()).unwrap();
+                    assert!(same(&got, wanted), "{name} at {t}");
+                }
             }
-            _ => drop(adapted.unwrap()),
+            assert!(same(&saved.render(0.0, &Call::new()).unwrap(), &frame), "{name} at {t}");
+            // And on again, from a place that was the first.
+            let again = extended.extend(0.0, &keyframes()[0], &Call::new()).unwrap();
+            assert!(same(&again.render(0.0, &Call::new()).unwrap(), &frame), "{name} at {t}");
         }
     }
+}
+
+#[test]
+fn next_to_an_extensions_first_frame_nothing_jumps() {
+    let model = tiny("base");
+    let to = Keyframe::new("a red house", 99);
+    for (name, options) in strong() {
+        let session = Session::new(&model, &keyframes(), &options).unwrap();
+        for t in [0.0, 0.375, 1.61] {
+            let extended = session.extend(t, &to, &Call::new()).unwrap();
+            let near = extended.latents(&[0.0, 1e-7], &Call::new()).unwrap();
+            let jump = distance(&near[1], &near[0]);
+            println!("{name} at {t}: {jump:.1e}");
+            assert!(jump < 1e-5, "{name} at {t}: {jump}");
+        }
+    }
+}
+
+fn distance(a: &Latent, b: &Latent) -> f64 {
+    let wanted: Vec<f64> = b.data().iter().map(|&v| f64::from(v)).collect();
+    relative_error(a.data(), &wanted)
+}
+
+/// What docs/transitions.md says of the tree of 2023.
+#[test]
+fn frames_next_to_the_pictures_of_2023_part_from_them_as_far_as_its_crossfeeds_reach() {
+    let model = tiny("base");
+    for (name, options) in strong().into_iter().filter(|(name, _)| name.starts_with("2023")) {
+        let session = Session::new(&model, &keyframes(), &options).unwrap();
+        let leaf = session.leaves()[1];
+        let of = |t: f64| session.latents(&[t], &Call::new()).unwrap().remove(0);
+        let jump = |t: f64| distance(&of(t - 1e-7), &of(t));
+        let [first, stem, drawn] = [distance(&of(1e-7), &of(0.0)), jump(leaf), jump(1.0)];
+        println!("{name}: first keyframe {first:.1e}, branch {stem:.1e}, keyframe {drawn:.1e}");
+        // The first keyframe is drawn nowhere.
+        assert!(first < 1e-5, "{name}: {first}");
+        match name {
+            "2023" | "2023, none" => assert!(stem < 1e-5 && drawn < 1e-5, "{stem} {drawn}"),
+            "2023, strong crossfeeds" => assert!(stem > 1e-3 && drawn > 1e-3, "{stem} {drawn}"),
+            _ => assert!(stem < 1e-5 && drawn > 1e-3, "{stem} {drawn}"),
+        }
+    }
+}
+
+#[test]
+fn an_origin_fits_only_sessions_that_are_drawn_as_far() {
+    let model = tiny("base");
+    let (_, fed) = kinds(false).swap_remove(1);
+    let session = Session::new(&model, &keyframes(), &fed).unwrap();
+    let origin = session.origin(0.5, &Call::new()).unwrap();
+    let from = Keyframe { origin: Some(std::sync::Arc::new(origin)), ..Keyframe::default() };
+    let to = Keyframe::new("a red house", 99);
+    let plain = BlendOptions { branch1_crossfeed: None, parental_crossfeed: None, ..fed.clone() };
+    let error = Session::new(&model, &[from.clone(), to.clone()], &plain).map(|_| ()).unwrap_err();
+    let wanted = "a keyframe from a session with other crossfeeds: it has ";
+    assert!(error.message().starts_with(wanted), "{}", error.message());
+    let again = Session::new(&model, &[to, from], &fed).unwrap();
+    let wanted = session.render(0.5, &Call::new()).unwrap();
+    assert!(same(&again.render(1.0, &Call::new()).unwrap(), &wanted));
 }
 
 fn few() -> Even {
@@ -132,10 +228,10 @@ fn few() -> Even {
 }
 
 #[test]
-fn branches_placed_by_change_take_crossfeeds_and_any_sampler_along() {
+fn branches_placed_by_change_take_crossfeeds_any_sampler_and_2023_along() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny("base");
-    for (name, options) in kinds(true).into_iter().filter(|(name, _)| *name != "2023") {
+    for (name, options) in kinds(true) {
         let session = Session::new(&model, &keyframes(), &options).unwrap();
         let adapted = session.adapted(&Adapt { even: few(), strength: 1.0 }, &Call::new()).unwrap();
         assert_ne!(adapted.leaves(), session.leaves(), "{name}");

@@ -1,12 +1,12 @@
 //! In: a session. Out: one whose branches lie where its pictures change ([`Session::adapted`]).
 
 use super::even::{Change, Even};
-use super::plan::{Level, Plan};
+use super::plan::Plan;
 use super::session::Session;
 use super::timeline::Timeline;
 use super::timing::rounded;
 use super::tree::Tree;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::progress::Call;
 use std::sync::Arc;
 
@@ -34,19 +34,12 @@ impl Session {
     /// behind.
     ///
     /// # Errors
-    /// `InvalidArgument` for a strength outside 0 to 1, `Unsupported` with the tree of 2023, and what rendering reports.
+    /// `InvalidArgument` for a strength outside 0 to 1, and what rendering reports.
     pub fn adapted(&self, adapt: &Adapt, call: &Call<'_>) -> Result<Session> {
         if !(0.0..=1.0).contains(&adapt.strength) {
             return Err(Error::invalid(format!("strength {}: wanted 0 to 1", adapt.strength)));
         }
         let tree = self.tree();
-        tree.check_pictures("placing branches by what they show")?;
-        if tree.recipe().plan.is_nested() {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "placing branches by what they show is not supported with the tree of 2023",
-            ));
-        }
         let count = self.segments();
         let mut plans = Vec::with_capacity(count);
         for segment in 0..count {
@@ -61,7 +54,8 @@ impl Session {
         }
         let mut recipe = tree.recipe().clone();
         recipe.plans = Some(Arc::new(plans));
-        let tree = Tree::new(tree.model().clone(), tree.keyframes().to_vec(), recipe, None);
+        let scene = tree.scene().cloned();
+        let tree = Tree::new(tree.model().clone(), tree.keyframes().to_vec(), recipe, scene);
         let timeline = Timeline::linear(count, tree.recipe().looped);
         Ok(Session::around(Arc::new(tree), timeline))
     }
@@ -70,20 +64,38 @@ impl Session {
 /// `plan` with the branches of each level moved towards `pace` of even shares. They stay on the grid of t,
 /// and a step of it apart.
 fn placed(plan: &Plan, strength: f64, pace: impl Fn(f64) -> f64) -> Result<Plan> {
-    const STEP: f64 = 1.0 / 16_777_216.0;
-    let level = |level: &Level| {
-        let last = level.fractions.len() - 1;
-        let mut fractions = Vec::with_capacity(last + 1);
-        for (index, &planned) in level.fractions.iter().enumerate() {
-            let even = pace(index as f64 / last as f64);
-            let least = fractions.last().map_or(0.0, |before| before + STEP);
-            let most = 1.0 - (last - index) as f64 * STEP;
-            let between = rounded(planned + (even - planned) * strength);
-            fractions.push(if index == last { 1.0 } else { between.max(least).min(most) });
+    let mut levels = plan.levels().to_vec();
+    if plan.is_nested() {
+        // One after the other they halve gaps: of t before, of the change now. All differ from all.
+        let mut all: Vec<&mut f64> = levels.iter_mut().flat_map(|l| &mut l.fractions).collect();
+        all.sort_by(|a, b| a.total_cmp(b));
+        let moved = all.iter().map(|fraction| [**fraction, pace(**fraction)]).collect::<Vec<_>>();
+        for (fraction, moved) in all.into_iter().zip(rising(&moved, strength)) {
+            *fraction = moved;
         }
-        Level { steps: level.steps.clone(), fractions }
-    };
-    Plan::from_levels(plan.levels().iter().map(level).collect())
+        return Plan::from_nested_levels(levels);
+    }
+    for level in &mut levels {
+        let last = (level.fractions.len() - 1) as f64;
+        let even = |(index, &planned): (usize, &f64)| [planned, pace(index as f64 / last)];
+        let moved: Vec<[f64; 2]> = level.fractions.iter().enumerate().map(even).collect();
+        level.fractions = rising(&moved, strength);
+    }
+    Plan::from_levels(levels)
+}
+
+/// What lies between each pair, at `strength` of the way: from 0 to 1, on the grid of t, and a step of it apart.
+fn rising(moved: &[[f64; 2]], strength: f64) -> Vec<f64> {
+    const STEP: f64 = 1.0 / 16_777_216.0;
+    let last = moved.len() - 1;
+    let mut rising: Vec<f64> = Vec::with_capacity(moved.len());
+    for (index, [planned, even]) in moved.iter().enumerate() {
+        let least = rising.last().map_or(0.0, |before| before + STEP);
+        let most = 1.0 - (last - index) as f64 * STEP;
+        let between = rounded(planned + (even - planned) * strength);
+        rising.push(if index == last { 1.0 } else { between.max(least).min(most) });
+    }
+    rising
 }
 
 #[cfg(test)]
@@ -102,8 +114,22 @@ mod tests {
         let kept = placed(&plan, 0.0, |share| share * share).unwrap();
         let apart = |(a, b): (&f64, &f64)| (a - b).abs() <= 1.0 / 16_777_216.0;
         assert!(kept.last().fractions.iter().zip(&plan.last().fractions).all(apart));
+        // Those of 2023 halve the change, and stay beside the branches that they leave from.
+        let branching = Branching { injections: vec![4, 7], branches: vec![2, 3] };
+        let plan = Plan::nested(12, &branching).unwrap();
+        let moved = placed(&plan, 1.0, |share| share * share).unwrap();
+        for (old, new) in plan.levels().iter().zip(moved.levels()) {
+            let squares: Vec<f64> = old.fractions.iter().map(|f| f * f).collect();
+            assert_eq!((&old.steps, &squares), (&new.steps, &new.fractions));
+        }
+        for (old, new) in plan.leaves().into_iter().zip(moved.leaves()) {
+            assert_eq!(plan.sources(2, old).0, moved.sources(2, new).0);
+        }
         // A jump: all branches want to be at one place, and still differ.
         let jump = placed(&plan, 1.0, |share| if share < 1.0 { 0.0 } else { 1.0 }).unwrap();
         assert!(jump.last().fractions.windows(2).all(|pair| pair[0] < pair[1]));
+        let plan = Plan::nested(12, &Branching { injections: vec![4], branches: vec![9] }).unwrap();
+        let jump = placed(&plan, 1.0, |share| if share < 1.0 { 0.0 } else { 1.0 }).unwrap();
+        assert!(jump.leaves().windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

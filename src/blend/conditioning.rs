@@ -1,8 +1,8 @@
 //! In: the prompts of keyframes and a place. Out: what a branch is told there: mixed conditioning, the guidance
 //! scale and, for a model of nine channels that repaints nothing, the empty mask.
 
+use super::keyframe::{Keyframe, Kind};
 use super::mix::mix_contexts;
-use super::options::Keyframe;
 use super::timing::Place;
 use super::tree::Tree;
 use crate::diffusion::{Context, Latent, Priority};
@@ -21,8 +21,7 @@ const PROMPTS: usize = 64;
 impl Tree {
     /// The keyframes that a place lies between, or is.
     pub(super) fn ends_of(&self, place: Place) -> [&Keyframe; 2] {
-        let from = &self.keyframes()[place.segment];
-        let to = &self.keyframes()[(place.segment + 1) % self.keyframes().len()];
+        let [from, to] = self.lineage().ends(place).map(|keyframe| &self.keyframes()[keyframe]);
         match place.fraction {
             0.0 => [from, from],
             1.0 => [to, to],
@@ -41,9 +40,11 @@ impl Tree {
             true => Ok(Arc::clone(p)),
             false => mix_contexts(self.recipe().embedding_mix, p, q, place.fraction).map(Arc::new),
         };
-        let told = [from, to].map(|keyframe| match &keyframe.origin {
-            Some(origin) => origin.contexts(),
-            None => [&contexts[&keyframe.prompt], &contexts[&keyframe.negative_prompt]],
+        let told = [from, to].map(|keyframe| match keyframe.kind() {
+            Kind::Origin(origin) => origin.contexts.each_ref(),
+            Kind::Prompt | Kind::Image(_) => {
+                [&contexts[&keyframe.prompt], &contexts[&keyframe.negative_prompt]]
+            }
         });
         Ok((mix(told.map(|pair| pair[0]))?, mix(told.map(|pair| pair[1]))?))
     }
@@ -51,7 +52,10 @@ impl Tree {
     /// The guidance scale at a place, before its course over steps. A keyframe that comes from another
     /// session brings the scale that it had there.
     pub(super) fn guidance_at(&self, place: Place) -> f64 {
-        let own = self.ends_of(place).map(|k| k.origin.as_ref().map(|origin| origin.guidance()));
+        let own = self.ends_of(place).map(|keyframe| match keyframe.kind() {
+            Kind::Origin(origin) => Some(origin.guidance),
+            Kind::Prompt | Kind::Image(_) => None,
+        });
         let t = place.segment as f64 + place.fraction;
         let t = self.lineage().around(t);
         self.recipe().guidance_at(t, place.fraction, own)
@@ -65,7 +69,7 @@ impl Tree {
         call: &Call<'_>,
     ) -> Result<Contexts> {
         let ends = places.iter().flat_map(|place| self.ends_of(*place));
-        let ends = ends.filter(|keyframe| keyframe.origin.is_none());
+        let ends = ends.filter(|keyframe| !matches!(keyframe.kind(), Kind::Origin(_)));
         let prompts = ends.flat_map(|k| [k.prompt.as_str(), k.negative_prompt.as_str()]);
         let prompts: BTreeSet<&str> = prompts.collect();
         let known = self.contexts.lock().clone();

@@ -1,116 +1,125 @@
-//! In: a session and a t. Out: [`Origin`], what the frame there leaves to a session that goes on from it, and
-//! that session ([`Session::extend`]).
+//! In: a session and a t. Out: what the frame there leaves behind ([`Origin`]), and the session that goes on
+//! from it ([`Session::extend`]).
 
-use super::options::{Keyframe, Recipe};
+use super::keyframe::Keyframe;
+use super::lineage::Node;
+use super::meter::Meter;
+use super::origin::Origin;
+use super::scene::{Canvas, Ground};
 use super::session::Session;
-use crate::diffusion::{Context, State, Trail};
+use super::timing::Place;
+use super::tree::Tree;
+use crate::diffusion::{Priority, State, Trail};
 use crate::error::{Error, Result};
 use crate::progress::{Call, Stage};
-use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// A frame of a session as the first frame of another: the latents from which branches start beside it, its
-/// conditioning and its guidance. It keeps nothing of the session that it came from.
-#[derive(Clone, PartialEq)]
-pub struct Origin {
-    /// The state at the end of each level, the noise being level 0, up to where the last level starts.
-    trails: Vec<Arc<Trail>>,
-    /// The first step of each level.
-    starts: Vec<usize>,
-    /// Under the prompt, and under the negative prompt.
-    contexts: [Arc<Context>; 2],
-    guidance: f64,
-}
-
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Origin at steps {:?}, guidance {}", self.starts, self.guidance)
-    }
-}
-
-impl Origin {
-    /// # Errors
-    /// None: `starts` are as many as `states`.
-    pub(super) fn new(
-        states: Vec<State>,
-        starts: Vec<usize>,
-        contexts: [Arc<Context>; 2],
-        guidance: f64,
-    ) -> Result<Self> {
-        let trail = |(state, start): (State, &usize)| {
-            Trail::new(start.saturating_sub(1), vec![state]).map(Arc::new)
-        };
-        let trails = states.into_iter().zip(&starts).map(trail).collect::<Result<_>>()?;
-        Ok(Origin { trails, starts, contexts, guidance })
-    }
-
-    pub(super) fn trails(&self) -> &[Arc<Trail>] {
-        &self.trails
-    }
-
-    pub(super) fn starts(&self) -> &[usize] {
-        &self.starts
-    }
-
-    pub(super) fn contexts(&self) -> [&Arc<Context>; 2] {
-        [&self.contexts[0], &self.contexts[1]]
-    }
-
-    pub(super) fn guidance(&self) -> f64 {
-        self.guidance
-    }
-
-    /// The memory that it takes.
-    pub(super) fn bytes(&self) -> usize {
-        let states: usize = self.trails.iter().map(|trail| trail.bytes()).sum();
-        states + self.contexts.iter().map(|c| size_of_val(c.data())).sum::<usize>()
-    }
-
-    /// # Errors
-    /// `InvalidArgument` where it doesn't fit the recipe, `Unsupported` with crossfeeds and the tree of 2023.
-    pub(super) fn check(&self, recipe: &Recipe) -> Result<()> {
-        recipe.check_extension()?;
+impl Tree {
+    /// What a keyframe at `place` has in each level that holds the keyframes: where frames there start from
+    /// and are drawn to, which lies between the two branches that the plan has beside it.
+    fn trails_at(&self, place: Place, meter: &mut Meter<'_, '_>) -> Result<Vec<Arc<Trail>>> {
+        let recipe = self.recipe();
+        let leaf = self.lineage().leaf_level();
+        let mut trails = Vec::with_capacity(leaf);
+        let noise = self.states_at(1, place, 0..0, meter)?;
+        trails.push(Arc::new(Trail::new(0, noise)?));
+        // From the noise on, so that nothing is let go of before it was used.
+        if !recipe.plan.is_nested() {
+            for level in 1..leaf {
+                let span = &recipe.spans[level - 1];
+                let states = self.states_at(level + 1, place, span.keep..span.steps.end, meter)?;
+                trails.push(Arc::new(Trail::new(span.keep, states)?));
+            }
+            return Ok(trails);
+        }
+        // All of a nested plan start from keyframes: at each step those would that leave there.
+        let span = &recipe.spans[0];
         let levels = recipe.plan.levels();
-        let starts: Vec<usize> = levels.iter().map(|level| level.steps.start).collect();
-        if self.starts != starts || self.trails.len() != starts.len() {
-            return Err(Error::invalid(format!(
-                "a keyframe from a session whose branches leave at steps {:?}: here they leave at {starts:?}",
-                self.starts
-            )));
+        let mut states = Vec::new();
+        for level in 2..=leaf {
+            let from = if level == 2 { span.keep } else { levels[level - 1].steps.start - 1 };
+            let end = match levels.get(level) {
+                Some(next) => next.steps.start - 1,
+                None => span.steps.end,
+            };
+            states.extend(self.states_at(level, place, from..end, meter)?);
         }
-        let multistep = recipe.schedule.sampler.multistep();
-        for (level, trail) in self.trails.iter().enumerate() {
-            if trail.last().history.is_some() != (multistep && level > 0) {
-                return Err(Error::invalid(format!(
-                    "a keyframe from a session of another sampler than {}",
-                    recipe.schedule.sampler.name()
-                )));
+        trails.push(Arc::new(Trail::new(span.keep, states)?));
+        Ok(trails)
+    }
+
+    /// Where a branch of `level` at `place` would start from, after each of `steps`; without steps, the noise.
+    fn states_at(
+        &self,
+        level: usize,
+        place: Place,
+        steps: Range<usize>,
+        meter: &mut Meter<'_, '_>,
+    ) -> Result<Vec<State>> {
+        let mut roots = self.lineage().roots(level, place);
+        roots.draw = None;
+        let wanted: Vec<(Node, Place)> = self.needs(&roots).collect();
+        let known = self.finish(&wanted, Priority::Urgent, meter)?;
+        if steps.is_empty() {
+            let [left, right] = roots.from.map(|node| self.start(node, 0, &known));
+            return Ok(vec![left?.mix(&right?, roots.mix)?]);
+        }
+        let after = |step: usize| -> Option<Result<State>> {
+            let [left, right] = roots.from.map(|node| known.get(&node)?.after(step));
+            Some(left?.mix(right?, roots.mix))
+        };
+        let mut states = steps.clone().map_while(after).collect::<Result<Vec<State>>>()?;
+        if states.len() < steps.len() {
+            // Only keyframes are followed for so long, by other keyframes: a frame's own run goes on.
+            let run = self.own_run(level, place, meter)?;
+            for step in steps.start + states.len()..steps.end {
+                let state = run.after(step).cloned();
+                states.push(state.ok_or_else(|| Error::internal("a step of a frame was lost"))?);
             }
         }
-        let states = self.trails.iter().map(|trail| trail.last());
-        let latents = states.flat_map(|state| [&state.latent].into_iter().chain(&state.history));
-        for latent in latents.clone() {
-            if latent.shape() != recipe.shape {
-                return Err(Error::invalid(format!(
-                    "a keyframe from a session with latents of shape {:?}: here they have {:?}",
-                    latent.shape(),
-                    recipe.shape
-                )));
-            }
-        }
-        let mut values = latents.flat_map(|latent| latent.data());
-        let mut told = self.contexts.iter().flat_map(|context| context.data());
-        let finite = values.all(|v| v.is_finite()) && told.all(|v| v.is_finite());
-        if !(finite && (0.0..=1e4).contains(&self.guidance)) {
-            return Err(Error::invalid("a keyframe's origin holds values that are not finite"));
-        }
-        Ok(())
+        Ok(states)
+    }
+
+    /// The whole run of a branch of `level` at `place`.
+    fn own_run(&self, level: usize, place: Place, meter: &mut Meter<'_, '_>) -> Result<Trail> {
+        let roots = self.roots(level, place);
+        let wanted: Vec<(Node, Place)> = self.needs(&roots).collect();
+        let known = self.finish(&wanted, Priority::Urgent, meter)?;
+        let keep = self.recipe().spans[level - 1].steps.start;
+        let mut run = self.run(level, &[&(place, roots)], keep, &known, Priority::Urgent, meter)?;
+        run.pop().ok_or_else(|| Error::internal("no run came back"))
+    }
+
+    /// What the frame at `place` leaves to a session that goes on from it, but for how it is shown.
+    fn origin(&self, place: Place, meter: &mut Meter<'_, '_>) -> Result<Origin> {
+        let trails = self.trails_at(place, meter)?;
+        let leaf = self.leaf(place);
+        let mut finished = self.finish(&[(leaf, place)], Priority::Urgent, meter)?;
+        let finished = finished.remove(&leaf).ok_or_else(|| Error::internal("a frame was lost"))?;
+        let last = self.recipe().schedule.steps.len() - 1;
+        let finished = Arc::new(Trail::new(last, vec![finished.last().clone()])?);
+        // Where it is not what runs start from, for images start from their own.
+        let noise = self.noise_at(place)?;
+        let noise = (noise != trails[0].last().latent).then(|| Arc::new(noise));
+        let contexts = self.contexts(&[place], Priority::Urgent, meter.call())?;
+        let (positive, negative) = self.mixed(&contexts, place)?;
+        let levels = self.recipe().plan.levels();
+        Ok(Origin {
+            trails,
+            finished: Some(finished),
+            noise,
+            starts: levels.iter().map(|level| level.steps.start).collect(),
+            contexts: [positive, negative],
+            guidance: self.guidance(place),
+            view: None,
+        })
     }
 }
 
 impl Session {
-    /// What the frame at `from_t` leaves to a session that goes on from it, as [`Keyframe::origin`]. Runs the
-    /// branches beside it, as far as they aren't kept, but for the last level's.
+    /// What the frame at `from_t` leaves to a session that goes on from it, as [`Keyframe::origin`]. Runs that
+    /// frame and the branches beside it, as far as they aren't kept.
     ///
     /// # Errors
     /// `InvalidArgument` for a t outside the transition, `Cancelled`, and what the device reports.
@@ -118,27 +127,44 @@ impl Session {
         let placed = self.placed(&[from_t])?;
         let (_, place) = placed[0];
         let _urgent = self.tree().model().urgent();
-        let origin = self.tree().origin(place, call)?;
+        let mut meter = self.tree().meter(call, &placed, 0);
+        let mut origin = self.tree().origin(place, &mut meter)?;
+        origin.view = self.view(place, &mut meter)?;
         call.report(Stage::Denoise, 1, 1, 1.0)?;
         Ok(origin)
     }
 
     /// A session from this one's frame at `from_t`, which is its frame at 0 bit for bit, to a new keyframe: a
-    /// change of mind while a transition is being shown. Options are this session's; where its guidance at
-    /// `from_t` is another than at a keyframe's, it fades over. Image ends, loops and timing stay behind.
+    /// change of mind while a transition is being shown. Options and frame size are this session's, and so is what
+    /// is repainted; where its guidance at `from_t` is another than at a keyframe's, it fades over, and so
+    /// does what is seen of a picture there. Image ends, loops, placed branches and timing stay behind.
     ///
-    /// The new session keeps nothing of this one but the model: extend as often as you like.
+    /// The new session keeps nothing of this one but the model, and what it repaints: extend as often as you
+    /// like.
     ///
     /// # Errors
     /// Those of [`Session::origin`] and [`Session::new`].
     pub fn extend(&self, from_t: f64, to: &Keyframe, call: &Call<'_>) -> Result<Session> {
         let origin = self.origin(from_t, call)?;
         let keyframes = self.keyframes();
-        let nearest = (from_t.round().max(0.0) as usize) % keyframes.len();
-        let from =
-            Keyframe { start: None, origin: Some(Arc::new(origin)), ..keyframes[nearest].clone() };
+        let nearest = &keyframes[(from_t.round().max(0.0) as usize) % keyframes.len()];
+        let from = Keyframe {
+            prompt: nearest.prompt.clone(),
+            negative_prompt: nearest.negative_prompt.clone(),
+            seed: nearest.seed,
+            origin: Some(Arc::new(origin)),
+            ..Keyframe::default()
+        };
         let mut recipe = self.tree().recipe().clone();
         (recipe.plans, recipe.looped) = (None, false);
-        Session::from_recipe(self.tree().model(), vec![from, to.clone()], recipe, None)
+        let ground = match self.tree().scene() {
+            Some(scene) => scene.ground(),
+            // A picture is brought to the frames that are there.
+            None if to.image.is_some() => {
+                Ground { plate: None, canvas: Some(Canvas::whole(self.working_size())) }
+            }
+            None => Ground::default(),
+        };
+        Session::from_recipe(self.tree().model(), vec![from, to.clone()], recipe, ground)
     }
 }

@@ -4,13 +4,14 @@
 //! the sampler backwards from the image's latent (DDIM inversion, Song et al. 2021, section 4.3), with the
 //! keyframe's prompt and without guidance, so that sampling forwards comes back to the image.
 
+use super::keyframe::Kind;
 use super::lineage::Node;
-use super::options::{Keyframe, Recipe};
+use super::meter::Meter;
 use super::scene::encoded;
 use super::timing::Place;
-use super::tree::{Meter, Tree};
+use super::tree::Tree;
 use crate::diffusion::{Batch, Branch, Latent, Priority, Sampler, Schedule, State, Step, Trail};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::frame::{Fit, Source};
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,23 +52,6 @@ impl KeyframeImage {
         }
         Ok(())
     }
-
-    /// Fails where the image's run cannot be mixed with the others of a recipe.
-    pub(super) fn check_run(&self, recipe: &Recipe) -> Result<()> {
-        let schedule = &recipe.schedule;
-        // A multistep sampler has no predictions of steps that were left out.
-        if schedule.sampler.multistep() && skipped(self.strength, schedule.steps.len()) > 0 {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "image strength {} with sampler {}: wanted 1, or sampler ddim",
-                    self.strength,
-                    schedule.sampler.name()
-                ),
-            ));
-        }
-        Ok(())
-    }
 }
 
 /// How many of `count` steps an image of a strength leaves out.
@@ -81,15 +65,6 @@ fn skipped(strength: f64, count: usize) -> usize {
 impl From<Source> for KeyframeImage {
     fn from(source: Source) -> Self {
         KeyframeImage::new(source)
-    }
-}
-
-impl Keyframe {
-    /// The same as an image: the keyframe is then `image`, and the prompt, which may be empty, says what it
-    /// shows.
-    pub fn image(mut self, image: impl Into<KeyframeImage>) -> Self {
-        self.image = Some(image.into());
-        self
     }
 }
 
@@ -137,23 +112,17 @@ pub(super) fn smoothstep(x: f64) -> f64 {
 const UNGUIDED: f64 = 0.25;
 
 impl Tree {
-    /// The keyframe at a place.
-    fn keyframe_at(place: Place) -> Option<usize> {
-        match place.fraction {
-            0.0 => Some(place.segment),
-            1.0 => Some(place.segment + 1),
-            _ => None,
-        }
-    }
-
     fn image_of(&self, keyframe: usize) -> Option<&KeyframeImage> {
-        self.keyframes().get(keyframe)?.image.as_ref()
+        match self.keyframes().get(keyframe)?.kind() {
+            Kind::Image(image) => Some(image),
+            Kind::Prompt | Kind::Origin(_) => None,
+        }
     }
 
     /// The keyframe from whose image a branch's end comes, instead of being sampled. The last block of an
     /// image itself is sampled like any other, so that frames near it are near its own.
     pub(super) fn given(&self, node: Node, place: Place) -> Option<usize> {
-        let keyframe = Self::keyframe_at(place)?;
+        let keyframe = self.lineage().keyframe_at(place)?;
         let image = self.image_of(keyframe)?;
         (node.level < self.lineage().leaf_level() || image.strength < 1.0).then_some(keyframe)
     }
@@ -165,14 +134,14 @@ impl Tree {
             _ => 1.0,
         };
         let full = self.guidance_at(place);
-        let share =
-            share(place.segment, place.fraction) * share(place.segment + 1, 1.0 - place.fraction);
+        let [from, to] = self.lineage().ends(place);
+        let share = share(from, place.fraction) * share(to, 1.0 - place.fraction);
         if share == 1.0 { full } else { 1.0 + (full - 1.0) * share }
     }
 
     /// Whether a place is that of a keyframe that is an image.
     pub(super) fn is_image(&self, place: Place) -> bool {
-        let image = Self::keyframe_at(place).and_then(|keyframe| self.image_of(keyframe));
+        let image = self.lineage().keyframe_at(place).and_then(|keyframe| self.image_of(keyframe));
         image.is_some_and(|image| image.strength == 1.0)
     }
 
@@ -249,9 +218,9 @@ impl Tree {
         let schedule = &self.recipe().schedule;
         let count = schedule.steps.len();
         let itself = image.strength == 1.0;
-        let branch = |latent: Latent| Branch {
+        let branch = |State { latent, history }: State| Branch {
             latent,
-            history: None,
+            history,
             feed: None,
             positive,
             negative,
@@ -266,7 +235,7 @@ impl Tree {
         let lost = || Error::internal("no latent came back");
         if itself {
             let batch = Batch {
-                branches: vec![branch(clean.clone())],
+                branches: vec![branch(State::from(clean.clone()))],
                 schedule: Arc::new(inverse(schedule)),
                 steps: 0..count,
                 keep: 0,
@@ -286,10 +255,16 @@ impl Tree {
         }
         let noise = self.noise_of(keyframe)?;
         let steps = self.image_steps(keyframe);
-        let before = schedule.steps[..=steps.start].iter();
-        let noised = before.map(|step| noised(&clean, &noise, step.alpha).map(State::from));
+        // Steps that were left out went by the image itself, which is what a multistep sampler would
+        // remember of them.
+        let multistep = schedule.sampler.multistep();
+        let before = schedule.steps[..=steps.start].iter().enumerate();
+        let noised = before.map(|(index, step)| {
+            let history = (multistep && index > 0).then(|| clean.clone());
+            Ok(State { latent: noised(&clean, &noise, step.alpha)?, history })
+        });
         let mut run = noised.collect::<Result<Vec<State>>>()?;
-        let from = run[steps.start].latent.clone();
+        let from = run[steps.start].clone();
         let batch = Batch {
             branches: vec![branch(from)],
             schedule: Arc::clone(schedule),

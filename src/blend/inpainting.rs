@@ -5,9 +5,10 @@
 //! is put back after each step, with as much noise as the step leaves (latent masking; Lugmayr et al. 2022).
 
 use super::image::noised;
-use super::scene::encoded;
+use super::meter::Meter;
+use super::scene::{Canvas, encoded};
 use super::timing::Place;
-use super::tree::{Meter, Tree};
+use super::tree::Tree;
 use crate::diffusion::{Batch, Branch, Latent, Priority, State, Trail, slerp};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Mask, Source};
@@ -49,6 +50,11 @@ impl Inpainting {
             from_source: false,
             peak: None,
         }
+    }
+
+    /// The source's plane, and the part of it that the model sees.
+    pub(super) fn canvas(&self) -> Result<Canvas> {
+        Ok(Canvas { size: self.source.size(), part: self.part()? })
     }
 
     /// The part of the source that the model sees, checked.
@@ -135,6 +141,15 @@ impl Repainting {
         })
     }
 
+    /// The memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let fixed = [&self.matte, &self.hard, &self.hole, &self.cells].map(Vec::len);
+        let latent = |known: &Mutex<Option<Arc<Latent>>>| {
+            known.lock().as_ref().map_or(0, |latent| latent.bytes())
+        };
+        fixed.iter().sum::<usize>() * size_of::<f32>() + latent(&self.extra) + latent(&self.clean)
+    }
+
     /// Lets go of what can be made again.
     pub(super) fn forget(&self) {
         *self.extra.lock() = None;
@@ -209,6 +224,12 @@ impl Tree {
         Ok(Some(clean))
     }
 
+    /// The noise that a run at this place would have started from, were no keyframe an image.
+    pub(super) fn noise_at(&self, place: Place) -> Result<Latent> {
+        let [from, to] = self.lineage().ends(place);
+        slerp(&self.noise_of(from)?, &self.noise_of(to)?, place.fraction)
+    }
+
     /// Runs a batch whose branches lie at `places`; without places nothing is put back.
     pub(super) fn denoise(
         &self,
@@ -226,10 +247,7 @@ impl Tree {
         };
         let mut noises = Vec::with_capacity(places.len());
         for place in places {
-            // The noise that a run at this place would have started from.
-            let to = (place.segment + 1).min(self.keyframes().len() - 1);
-            let (from, to) = (self.noise_of(place.segment)?, self.noise_of(to)?);
-            noises.push(slerp(&from, &to, place.fraction)?);
+            noises.push(self.noise_at(*place)?);
         }
         let kept = Kept { cells: &repainting.cells, clean: &clean, noises };
         let Batch { mut branches, schedule, steps, keep, guidance } = batch;

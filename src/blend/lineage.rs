@@ -22,7 +22,7 @@ pub(crate) struct Node {
 
 /// What a branch is started from and drawn to.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub(super) struct Roots {
     /// It starts between these two,
     pub(super) from: [Node; 2],
     /// at this share of the second.
@@ -39,7 +39,7 @@ pub(super) struct Draw {
     pub(super) coefficients: Arc<[f64]>,
 }
 
-impl Origin {
+impl Roots {
     /// The branches that have to be there first, and the noise of level 0.
     pub(super) fn needs(&self) -> impl Iterator<Item = Node> + use<> {
         let drawn = self.draw.as_ref().map(|draw| draw.to);
@@ -55,6 +55,9 @@ pub(super) struct Lineage<'a> {
 }
 
 const ENDS: [f64; 2] = [0.0, 1.0];
+
+/// What a whole t is, as the index of a frame.
+const WHOLE: u64 = 1 << 24;
 
 impl<'a> Lineage<'a> {
     /// The last level, whose branches are frames.
@@ -105,10 +108,30 @@ impl<'a> Lineage<'a> {
         self.segments() as u64 * count + u64::from(shared && !self.recipe.looped)
     }
 
-    /// The keyframe that a branch is; `None` for others, and for the last level's.
+    /// The keyframe at a place; `None` between them.
+    pub(super) fn keyframe_at(self, place: Place) -> Option<usize> {
+        match place.fraction {
+            0.0 => Some(place.segment),
+            1.0 => Some(self.ends(place)[1]),
+            _ => None,
+        }
+    }
+
+    /// The keyframes at both ends of a place's segment.
+    pub(super) fn ends(self, place: Place) -> [usize; 2] {
+        Lineage::ends_among(self.keyframes, place)
+    }
+
+    /// The same among a number of keyframes. In a loop, and where there is one alone, the first is behind the
+    /// last.
+    pub(super) fn ends_among(keyframes: usize, place: Place) -> [usize; 2] {
+        [place.segment, (place.segment + 1) % keyframes.max(1)]
+    }
+
+    /// The keyframe that a branch is; `None` for others.
     pub(super) fn keyframe(self, node: Node) -> Option<usize> {
-        if node.level >= self.leaf_level() {
-            return None;
+        if node.level == self.leaf_level() {
+            return node.index.is_multiple_of(WHOLE).then_some((node.index / WHOLE) as usize);
         }
         let (count, shared) = self.counts(node.level);
         (shared && node.index.is_multiple_of(count)).then(|| (node.index / count) as usize)
@@ -145,13 +168,13 @@ impl<'a> Lineage<'a> {
     /// The frame's branch at `place`.
     pub(super) fn leaf(self, place: Place) -> Node {
         let t = self.around(place.segment as f64 + place.fraction);
-        Node { level: self.leaf_level(), index: (t * 16_777_216.0).round_ties_even() as u64 }
+        Node { level: self.leaf_level(), index: (t * WHOLE as f64).round_ties_even() as u64 }
     }
 
     /// What a branch of `level` at `place` is started from and drawn to.
-    pub(super) fn origin(self, level: usize, place: Place) -> Origin {
+    pub(super) fn roots(self, level: usize, place: Place) -> Roots {
         let Some(plan_level) = level.checked_sub(2) else {
-            return self.keyframe_origin(place);
+            return self.roots_of_keyframe(place);
         };
         let plan_level = plan_level + 1;
         let plan = self.recipe.plan_of(place.segment);
@@ -166,7 +189,7 @@ impl<'a> Lineage<'a> {
             coefficients.map(|coefficients| Draw { to: from, mix, coefficients })
         } else if plan.is_nested() {
             // The branch that is there already, on its way to the end.
-            self.origin(from[0].level, self.place_of(from[0])).draw
+            self.roots(from[0].level, self.place_of(from[0])).draw
         } else if ENDS.contains(&place.fraction) {
             // A keyframe, drawn to itself.
             None
@@ -174,7 +197,7 @@ impl<'a> Lineage<'a> {
             let coefficients = self.recipe.parental[plan_level].clone();
             coefficients.map(|coefficients| Draw { to: from, mix, coefficients })
         };
-        Origin { from, mix, draw: draw.filter(|draw| self.acts(level, draw)) }
+        Roots { from, mix, draw: draw.filter(|draw| self.acts(level, draw)) }
     }
 
     /// Whether a branch of `level` is drawn in any of its steps.
@@ -200,7 +223,7 @@ impl<'a> Lineage<'a> {
 
     /// A branch of the first level: a keyframe, drawn to the one before; or, where there is no other
     /// level, a frame between the noise of two.
-    fn keyframe_origin(self, place: Place) -> Origin {
+    fn roots_of_keyframe(self, place: Place) -> Roots {
         let parents = parents(&ENDS, place.fraction);
         let noise = |index: usize| self.node(0, (place.segment + index) as u64);
         let from = [noise(parents.left), noise(parents.right)];
@@ -210,7 +233,7 @@ impl<'a> Lineage<'a> {
         };
         let draw = before.zip(self.recipe.branch1.clone());
         let draw = draw.map(|(node, coefficients)| Draw { to: [node; 2], mix: 0.0, coefficients });
-        Origin { from, mix: parents.mix, draw }
+        Roots { from, mix: parents.mix, draw }
     }
 
     /// Whether branches of this level wait for one another, and so are made one by one.

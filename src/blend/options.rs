@@ -1,57 +1,17 @@
 //! In: a caller's wishes. Out: [`Recipe`], the same wishes checked and turned into numbers: the plan,
 //! the schedule and the size of the latents.
 
+use super::branching::Branching;
 use super::crossfeed::Crossfeed;
 use super::curve::Curve;
-use super::extend::Origin;
-use super::image::KeyframeImage;
 use super::mix::EmbeddingMix;
-use super::plan::{Branching, GuidanceDamping, Look, Plan, Preset};
+use super::plan::{GuidanceDamping, Look, Plan, Preset};
 use super::stems::StemLimit;
-use crate::diffusion::{
-    GuidanceSteps, Latent, ModelInfo, NoiseKind, Sampler, Schedule, SchedulePolicy,
-};
+use crate::diffusion::{GuidanceSteps, ModelInfo, NoiseKind, Sampler, Schedule, SchedulePolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PromptRules;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// One end of a transition: what the picture shows there, and the seed of its noise.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Keyframe {
-    /// What the picture shows. May be empty.
-    pub prompt: String,
-    /// What it must not show. May be empty.
-    pub negative_prompt: String,
-    /// The seed of its noise, as PyTorch's generators read it.
-    pub seed: u64,
-    /// The start latent itself, in place of the seed's noise.
-    pub start: Option<Arc<Latent>>,
-    /// Where it goes on from: a frame of another session ([`Session::extend`](super::Session::extend)), in
-    /// place of prompts, seed and start, which are then only what a caller may show.
-    pub origin: Option<Arc<Origin>>,
-    /// The picture itself; the prompt then says what it shows, and may be empty.
-    pub image: Option<KeyframeImage>,
-}
-
-impl Keyframe {
-    /// A keyframe without negative prompt.
-    pub fn new(prompt: impl Into<String>, seed: u64) -> Self {
-        Keyframe { prompt: prompt.into(), seed, ..Keyframe::default() }
-    }
-
-    /// The same with a start latent in place of the seed's noise.
-    pub fn start(mut self, latent: Latent) -> Self {
-        self.start = Some(Arc::new(latent));
-        self
-    }
-
-    /// The same with a negative prompt.
-    pub fn negative(mut self, prompt: impl Into<String>) -> Self {
-        self.negative_prompt = prompt.into();
-        self
-    }
-}
 
 /// How a transition is made. The defaults are those of the original's first example.
 #[derive(Clone, Debug, PartialEq)]
@@ -290,22 +250,10 @@ impl Recipe {
         }
     }
 
-    /// Fails where a frame doesn't leave all that a session would need to go on from it: branches that are
-    /// drawn along their way, or that start at any of its steps.
-    ///
-    /// # Errors
-    /// `Unsupported`.
-    pub(crate) fn check_extension(&self) -> Result<()> {
-        let drawn = self.branch1.is_some() || self.parental.iter().any(Option::is_some);
-        let what = match (self.plan.is_nested(), drawn) {
-            (true, _) => "the tree of 2023",
-            (_, true) => "crossfeeds",
-            _ => return Ok(()),
-        };
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("going on from a session's frame is not supported with {what}"),
-        ))
+    /// Width and height in pixels at which the model works.
+    pub(crate) fn working_size(&self, model: &ModelInfo) -> [usize; 2] {
+        let [_, height, width] = self.shape;
+        [width, height].map(|length| length * model.factor)
     }
 
     /// The memory that the state of one branch takes, in bytes.

@@ -2,9 +2,9 @@
 //! fractions branch off at which diffusion step, and between which parents.
 //!
 //! A plan knows nothing of latents. The rules are those of the original's version of 2022
-//! (`latent_blending.py`, b99d18f: autosetup_branching, get_spacing, get_closest_idx), and those of 2023
-//! (`stems.rs`).
+//! (`latent_blending.py`, b99d18f: get_spacing, get_closest_idx), and those of 2023 (`stems.rs`).
 
+use super::branching::{Branching, LEVELS};
 use super::stems;
 use crate::error::{Error, Result};
 
@@ -80,120 +80,6 @@ impl Preset {
             Preset::Ultra => frames / 2,
         };
         leaves.max(2)
-    }
-}
-
-/// Where branches leave, and how many there are from there on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Branching {
-    /// Diffusion steps, rising.
-    pub injections: Vec<usize>,
-    /// Branches from each of those steps on.
-    pub branches: Vec<usize>,
-}
-
-/// The most levels of a tree.
-const LEVELS: usize = 64;
-
-/// Steps between two injections at the least.
-const DISTANCE: usize = 3;
-
-impl Branching {
-    /// The branching for `steps` diffusion steps: the first branches leave at `depth` of them, and
-    /// their number grows geometrically up to `leaves`.
-    ///
-    /// [`Look::Compat2022`] keeps what 2022's rule does beyond that: it gives no tree for fewer than 10
-    /// steps, injections past the end for a depth close to 1, and drops all leaves along with an
-    /// injection that it drops.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for a depth outside 0..1, or for fewer than 2 leaves.
-    pub fn automatic(steps: usize, depth: f64, leaves: usize, look: Look) -> Result<Self> {
-        if !(0.0..1.0).contains(&depth) {
-            return Err(Error::invalid(format!("depth {depth}: wanted 0 to below 1")));
-        }
-        if leaves < 2 {
-            return Err(Error::invalid(format!("{leaves} leaves: wanted at least 2")));
-        }
-        let current = look != Look::Compat2022;
-        let mut first = (steps as f64 * depth).round_ties_even();
-        let mut last = steps as f64 - DISTANCE as f64;
-        let mut count = (steps / 5).saturating_sub(1);
-        let mut distance = DISTANCE;
-        if current && steps < 2 {
-            count = 0;
-        } else if current {
-            count = count.max(1);
-            distance = DISTANCE.min((steps / 5).max(1));
-            first = first.clamp(1.0, (steps - 1) as f64);
-            last = last.max(first);
-        } else if first >= steps as f64 {
-            return Err(Error::invalid(format!(
-                "depth {depth} puts the first branches at step {first} of {steps}"
-            )));
-        }
-        // Spaced as numpy's linspace, whose last value is exact.
-        let between = if count > 1 { (last - first) / (count - 1) as f64 } else { 0.0 };
-        let mut branching = Branching { injections: vec![0], branches: vec![2] };
-        for index in 0..count {
-            let exact = index > 0 && index + 1 == count;
-            let injection = if exact { last } else { first + index as f64 * between } as usize;
-            let before = branching.injections.last().copied().unwrap_or(0);
-            if injection >= before + distance {
-                let share = (index + 1) as f64 / count as f64;
-                let (two, all) = (2f64.log10(), (leaves as f64).log10());
-                let branches = 10f64.powf(two + (all - two) * share).round_ties_even();
-                branching.injections.push(injection);
-                branching.branches.push(branches as usize);
-            }
-        }
-        if current
-            && branching.branches.len() > 1
-            && let Some(last) = branching.branches.last_mut()
-        {
-            *last = leaves;
-        }
-        Ok(branching)
-    }
-
-    /// Checks a branching against a number of steps, and puts the two keyframes in front where they
-    /// are missing.
-    fn checked(mut self, steps: usize) -> Result<Self> {
-        if self.injections.len() != self.branches.len() {
-            return Err(Error::invalid(format!(
-                "{} injections and {} branch counts: wanted as many of one as of the other",
-                self.injections.len(),
-                self.branches.len()
-            )));
-        }
-        if self.injections.first() != Some(&0) {
-            self.injections.insert(0, 0);
-            self.branches.insert(0, 2);
-        }
-        if self.branches[0] != 2 {
-            return Err(Error::invalid(format!(
-                "{} branches at step 0: wanted 2, the keyframes",
-                self.branches[0]
-            )));
-        }
-        if let Some(pair) = self.injections.windows(2).find(|pair| pair[0] >= pair[1]) {
-            return Err(Error::invalid(format!(
-                "injections at steps {} and {}: wanted rising steps",
-                pair[0], pair[1]
-            )));
-        }
-        if let Some(late) = self.injections.iter().find(|&&step| step >= steps) {
-            return Err(Error::invalid(format!("an injection at step {late} of {steps}")));
-        }
-        if self.injections.len() > LEVELS {
-            let count = self.injections.len();
-            return Err(Error::invalid(format!("{count} injections: wanted up to {LEVELS}")));
-        }
-        const MOST: usize = 100_000;
-        if let Some(odd) = self.branches.iter().find(|&&n| !(2..=MOST).contains(&n)) {
-            return Err(Error::invalid(format!("{odd} branches: wanted 2 to {MOST}")));
-        }
-        Ok(self)
     }
 }
 
@@ -308,13 +194,49 @@ impl Plan {
                 .zip(fractions)
                 .map(|(&s, fractions)| Level { steps: s..steps, fractions }),
         );
+        Ok(Plan::of_nested_levels(levels))
+    }
+
+    /// The tree of levels whose branches start between those of all levels above.
+    fn of_nested_levels(levels: Vec<Level>) -> Self {
         let mut sources = vec![Vec::new()];
         for level in 1..levels.len() {
             let mut all: Vec<Source> = (0..level).flat_map(|l| sources_of(&levels, l)).collect();
             all.sort_by(|a, b| a.fraction.total_cmp(&b.fraction));
             sources.push(all);
         }
-        Ok(Plan { levels, sources, nested: true })
+        Plan { levels, sources, nested: true }
+    }
+
+    /// The tree of these levels, whose branches run to the end.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the first level is other than the two keyframes, branches of the others don't lie
+    /// between them, in one place each, or don't leave later than those of the level before.
+    pub(super) fn from_nested_levels(levels: Vec<Level>) -> Result<Self> {
+        let wrong = |what: &str| Err(Error::invalid(format!("a tree of 2023 with {what}")));
+        let (first, inner) = match levels.split_first() {
+            Some((first, inner)) if !inner.is_empty() => (first, inner),
+            _ => return wrong("keyframes alone"),
+        };
+        if first.steps.start != 0 || first.fractions != [0.0, 1.0] {
+            return wrong("another first level than the keyframes");
+        }
+        let end = first.steps.end;
+        let starts = levels.windows(2).all(|pair| pair[0].steps.start < pair[1].steps.start);
+        if !starts || levels.iter().any(|l| l.steps.end != end || l.steps.is_empty()) {
+            return wrong("branches that don't leave one level after the other");
+        }
+        let rise = |l: &Level| l.fractions.windows(2).all(|pair| pair[0] < pair[1]);
+        let within = |l: &Level| l.fractions.iter().all(|&f| f > 0.0 && f < 1.0);
+        if !inner.iter().all(|l| !l.fractions.is_empty() && rise(l) && within(l)) {
+            return wrong("branches that don't rise between the keyframes");
+        }
+        let plan = Plan::of_nested_levels(levels);
+        match plan.leaves().windows(2).all(|pair| pair[0] < pair[1]) {
+            true => Ok(plan),
+            false => wrong("two branches in one place"),
+        }
     }
 
     /// Whether branches are put in one by one and run to the end, as in 2023.

@@ -3,11 +3,14 @@
 //!
 //! Floats are written as text, so that they come back bit for bit (`exact.rs`).
 
+use super::branching::Branching;
 use super::curve::Curve;
 use super::exact::Exact;
+use super::keyframe_record::KeyframeRecord;
 use super::mix::EmbeddingMix;
 use super::options::Recipe;
-use super::plan::{Branching, GuidanceDamping, Level, Plan};
+use super::plan::{GuidanceDamping, Level, Plan};
+use super::scene_record::{PictureRecord, SceneRecord};
 use super::timeline::Timeline;
 use crate::backend::Numerics;
 use crate::diffusion::{GuidanceSteps, ModelInfo, NoiseKind, Sampler, Schedule, Step};
@@ -29,6 +32,11 @@ pub(super) struct Record {
     pub(super) numerics: NumericsRecord,
     recipe: RecipeRecord,
     pub(super) keyframes: Vec<KeyframeRecord>,
+    /// What the pictures are that the file holds.
+    #[serde(default)]
+    pub(super) pictures: Vec<PictureRecord>,
+    #[serde(default)]
+    pub(super) scene: Option<SceneRecord>,
     pub(super) timeline: Timeline,
 }
 
@@ -85,23 +93,6 @@ struct RecipeRecord {
 
 /// The steps of each level, and its fractions.
 type PlanRecord = Vec<([usize; 2], Vec<Exact>)>;
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct KeyframeRecord {
-    pub(super) prompt: String,
-    pub(super) negative_prompt: String,
-    pub(super) seed: u64,
-    /// Whether the file holds its start latent.
-    pub(super) start: bool,
-    pub(super) origin: Option<OriginRecord>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct OriginRecord {
-    pub(super) starts: Vec<usize>,
-    #[serde(with = "super::exact")]
-    pub(super) guidance: f64,
-}
 
 /// A choice and its name in files.
 type Names<T> = &'static [(T, &'static str)];
@@ -216,9 +207,10 @@ impl Record {
         model: ModelRecord,
         numerics: NumericsRecord,
         recipe: &Recipe,
-        keyframes: Vec<KeyframeRecord>,
+        shown: (Vec<KeyframeRecord>, Vec<PictureRecord>, Option<SceneRecord>),
         timeline: Timeline,
     ) -> Result<Self> {
+        let (keyframes, pictures, scene) = shown;
         // Whole, so that what is added to a recipe cannot be forgotten here.
         let Recipe {
             shape,
@@ -283,6 +275,8 @@ impl Record {
             numerics,
             recipe,
             keyframes,
+            pictures,
+            scene,
             timeline,
         })
     }
@@ -295,15 +289,15 @@ impl Record {
                 steps: *start..*end,
                 fractions: fractions.iter().map(|f| f.0).collect(),
             });
-            Plan::from_levels(levels.collect())
+            match record.nested {
+                true => Plan::from_nested_levels(levels.collect()),
+                false => Plan::from_levels(levels.collect()),
+            }
         };
         let shared = match record.nested {
             true => nested(&record.plan)?,
             false => plan(&record.plan)?,
         };
-        if record.nested && record.plans.is_some() {
-            return Err(Error::invalid("plans of segments with the tree of 2023"));
-        }
         let plans = match &record.plans {
             Some(plans) => Some(Arc::new(plans.iter().map(plan).collect::<Result<Vec<_>>>()?)),
             None => None,

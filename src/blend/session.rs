@@ -3,10 +3,11 @@
 
 use super::image::KeyframeImage;
 use super::inpainting::Inpainting;
+use super::keyframe::Keyframe;
 use super::lineage::Node;
-use super::options::{BlendOptions, Keyframe, Recipe};
+use super::options::{BlendOptions, Recipe};
 use super::plan::Plan;
-use super::scene::{Scene, natural_size};
+use super::scene::{Ground, Plate, Scene, natural_size};
 use super::timeline::Timeline;
 use super::timing::{Place, place, rounded};
 use super::tree::Tree;
@@ -78,7 +79,11 @@ impl Session {
             options.size = natural_size(&keyframes, inpainting, model.info())?;
         }
         let recipe = Recipe::new(&options, model.info())?;
-        Session::from_recipe(model, keyframes, recipe, inpainting)
+        let plate = inpainting.map(|inpainting| {
+            Plate::new(inpainting, recipe.working_size(model.info()), model.info().factor)
+        });
+        let ground = Ground { plate: plate.transpose()?.map(Arc::new), canvas: None };
+        Session::from_recipe(model, keyframes, recipe, ground)
     }
 
     /// A transition whose options are numbers already.
@@ -86,7 +91,7 @@ impl Session {
         model: &Model,
         mut keyframes: Vec<Keyframe>,
         recipe: Recipe,
-        inpainting: Option<&Inpainting>,
+        ground: Ground,
     ) -> Result<Self> {
         // With the tokenizer's rules of 2022 goes how prompts were typed then.
         if recipe.prompt_rules == PromptRules::OpenClip {
@@ -108,23 +113,8 @@ impl Session {
         if recipe.looped && keyframes.len() < 2 {
             return Err(Error::invalid("a loop of 1 keyframe: wanted at least 2"));
         }
-        for keyframe in &keyframes {
-            if let Some(origin) = &keyframe.origin {
-                origin.check(&recipe)?;
-            }
-            let Some(latent) = &keyframe.start else { continue };
-            if !latent.data().iter().all(|v| v.is_finite()) {
-                return Err(Error::invalid("a start latent holds values that are not finite"));
-            }
-            if latent.shape() != recipe.shape {
-                return Err(Error::invalid(format!(
-                    "a start latent of shape {:?}: wanted {:?}",
-                    latent.shape(),
-                    recipe.shape
-                )));
-            }
-        }
-        let [_, height, width] = recipe.shape.map(|length| length * model.info().factor);
+        keyframes.iter().try_for_each(|keyframe| keyframe.check(&recipe))?;
+        let [width, height] = recipe.working_size(model.info());
         let needed = model.engine().memory([width, height]);
         if let Some(there) = physical().filter(|there| needed > *there) {
             return Err(Error::new(
@@ -136,22 +126,7 @@ impl Session {
                 ),
             ));
         }
-        let scene = Scene::new(&keyframes, inpainting, [width, height], model.info())?;
-        if scene.is_some() && recipe.looped {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "a loop of keyframes with pictures: repeat the first keyframe at the end in its place",
-            ));
-        }
-        if scene.is_some() && keyframes.iter().any(|keyframe| keyframe.origin.is_some()) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "going on from a session's frame is not supported in a session with pictures",
-            ));
-        }
-        for image in keyframes.iter().filter_map(|keyframe| keyframe.image.as_ref()) {
-            image.check_run(&recipe)?;
-        }
+        let scene = Scene::new(&keyframes, &ground, [width, height])?.map(Arc::new);
         let tree = Tree::new(model.clone(), keyframes, recipe, scene);
         let timeline = Timeline::linear(tree.segments(), tree.recipe().looped);
         Ok(Session::around(Arc::new(tree), timeline))
@@ -223,7 +198,7 @@ impl Session {
     /// Width and height of a frame in pixels: as the model makes it, or, in a session with pictures, those
     /// of the source or of the first keyframe's image.
     pub fn size(&self) -> [usize; 2] {
-        self.0.tree.scene().map_or_else(|| self.working_size(), |scene| scene.size)
+        self.0.tree.scene().map_or_else(|| self.working_size(), |scene| scene.canvas.size)
     }
 
     /// Width and height in pixels at which the model works.
@@ -303,8 +278,8 @@ impl Session {
     }
 
     /// All memory that the session holds besides the model, in bytes: what can be made again
-    /// ([`Session::cached_bytes`]), the conditioning of prompts, and what its keyframes brought along. The
-    /// model's own is [`Model::memory_bytes`].
+    /// ([`Session::cached_bytes`]), the conditioning of prompts, pictures with what was made of them, and what
+    /// its keyframes brought along. Pictures that several sessions share count in each. The model's own is [`Model::memory_bytes`].
     pub fn memory_bytes(&self) -> u64 {
         self.0.tree.memory_bytes()
     }

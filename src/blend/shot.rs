@@ -2,11 +2,12 @@
 //! the caller's own pictures.
 
 use super::lineage::Node;
-use super::scene::Scene;
+use super::meter::Meter;
+use super::origin::{Remnant, View};
+use super::scene::{Canvas, Scene};
 use super::session::Session;
 use super::timing::Place;
-use super::tree::Tree;
-use crate::diffusion::{Latent, Priority};
+use crate::diffusion::Priority;
 use crate::error::{Error, Result};
 use crate::frame::{
     Composite, End, Format, Frame, ImageMut, ImageRef, Layout, Placement, Plate, Transfer,
@@ -69,9 +70,9 @@ struct Shot {
     frame: Option<Frame>,
 }
 
-/// Whether one of the images near a frame is the frame.
-fn covered(ends: &[(usize, f32)]) -> bool {
-    ends.iter().any(|(_, weight)| *weight == 1.0)
+/// Whether the image near a frame is the frame.
+fn covered(near: Option<(usize, f32)>) -> bool {
+    near.is_some_and(|(_, weight)| weight == 1.0)
 }
 
 impl Session {
@@ -149,9 +150,14 @@ impl Session {
         times: &[f64],
         call: &Call<'_>,
     ) -> Result<Vec<Frame>> {
-        let [width, height] = scene.size;
+        let [width, height] = scene.canvas.size;
         let layout = Layout::packed(width, height, Format::RgbF32, Transfer::Srgb);
         let one = |shot: Shot| {
+            if shot.is_bare(scene)
+                && let Some(frame) = shot.frame
+            {
+                return Ok(frame);
+            }
             let mut bytes = vec![0; width * height * 12];
             let mut image = ImageMut::new(&mut bytes, 0, layout)?;
             shot.composite(scene, None, false)?.write(&mut image, None)?;
@@ -166,50 +172,82 @@ impl Session {
         let tree = self.tree();
         let scene = tree.scene().ok_or_else(|| Error::internal("a session without pictures"))?;
         let wanted = self.placed(times)?;
-        let ends: Vec<_> = wanted.iter().map(|(_, place)| scene.ends(*place)).collect();
         let (nodes, missing) = self.needed(scene, &wanted);
         let frames = nodes.len() - missing.len();
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &nodes, nodes.len());
-        let latents = tree.finish(&nodes, Priority::Urgent, &mut meter)?;
-        let latents: Vec<Latent> =
-            nodes.iter().map(|(node, _)| latents[node].last().latent.clone()).collect();
-        let mut decoded = match nodes.is_empty() {
-            true => Vec::new(),
-            false => tree.decode(latents, &meter)?,
-        };
+        let mut decoded = self.decoded(&nodes, &mut meter)?;
         let mut reconstructions = Vec::with_capacity(missing.len());
         for (keyframe, frame) in missing.into_iter().zip(decoded.split_off(frames)) {
-            let frame = Arc::new(self.settled(tree, scene, frame)?);
+            let frame = Arc::new(frame);
             scene.keep_reconstruction(keyframe, &frame);
             reconstructions.push((keyframe, frame));
         }
         let mut decoded = decoded.into_iter();
         let mut shots = Vec::with_capacity(wanted.len());
-        for ((_, place), ends) in wanted.into_iter().zip(ends) {
-            let frame = match covered(&ends) {
-                true => None,
-                false => {
-                    let frame = decoded.next();
-                    let frame = frame.ok_or_else(|| Error::internal("no frame came back"))?;
-                    let mut frame = self.settled(tree, scene, frame)?;
-                    for (keyframe, weight) in ends {
-                        let own = reconstructions.iter().find(|(k, _)| *k == keyframe);
-                        let own = own.map(|(_, frame)| Arc::clone(frame));
-                        let own = own.or_else(|| scene.reconstruction(keyframe));
-                        let own = match own {
-                            Some(own) => own,
-                            // Somebody has purged the session meanwhile.
-                            None => return self.shots(times, call),
-                        };
-                        frame = frame.less(&own, weight)?;
-                    }
-                    Some(frame)
-                }
-            };
-            shots.push(Shot { place, frame });
+        for (_, place) in wanted {
+            let near = scene.near(place);
+            if covered(near) {
+                shots.push(Shot { place, frame: None });
+                continue;
+            }
+            let frame = decoded.next();
+            let mut frame = frame.ok_or_else(|| Error::internal("no frame came back"))?;
+            if let Some((keyframe, weight)) = near {
+                let own = reconstructions.iter().find(|(k, _)| *k == keyframe);
+                let own = own.map(|(_, frame)| Arc::clone(frame));
+                let own = match own.or_else(|| scene.reconstruction(keyframe)) {
+                    Some(own) => own,
+                    // Somebody has purged the session meanwhile.
+                    None => return self.shots(times, call),
+                };
+                frame = frame.less(&own, weight)?;
+            }
+            shots.push(Shot { place, frame: Some(frame) });
         }
         Ok(shots)
+    }
+
+    /// The model's frames of branches, as they are laid over pictures.
+    fn decoded(&self, nodes: &[(Node, Place)], meter: &mut Meter<'_, '_>) -> Result<Vec<Frame>> {
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tree = self.tree();
+        let trails = tree.finish(nodes, Priority::Urgent, meter)?;
+        let latents = nodes.iter().map(|(node, _)| trails[node].last().latent.clone());
+        let frames = tree.decode(latents.collect(), meter)?.into_iter();
+        frames.map(|frame| self.settled(frame)).collect()
+    }
+
+    /// How a place is shown, for a session that goes on from there.
+    pub(super) fn view(&self, place: Place, meter: &mut Meter<'_, '_>) -> Result<Option<View>> {
+        let Some(scene) = self.tree().scene() else { return Ok(None) };
+        let mut remnant = None;
+        if let Some((keyframe, weight)) = scene.near(place)
+            && let Some(image) = scene.image(keyframe)
+        {
+            let reconstruction = match scene.reconstruction(keyframe) {
+                Some(known) => known,
+                None => {
+                    let place = self.tree().keyframe_place(keyframe);
+                    let node = self.tree().leaf(place);
+                    let mut made = self.decoded(&[(node, place)], meter)?;
+                    let made = made.pop().ok_or_else(|| Error::internal("no frame came back"))?;
+                    let made = Arc::new(made);
+                    scene.keep_reconstruction(keyframe, &made);
+                    made
+                }
+            };
+            remnant = Some(Remnant {
+                source: image.picture.source.clone(),
+                curve: scene.curve_of(keyframe),
+                reconstruction,
+                weight,
+                blend: image.blend.unwrap_or(0.0),
+            });
+        }
+        Ok(Some(View { canvas: scene.canvas, curve: scene.curve(place), remnant }))
     }
 
     /// What is decoded for frames at `wanted`: those that are seen, and behind them the images near them
@@ -222,15 +260,16 @@ impl Session {
         let tree = self.tree();
         let (mut nodes, mut missing) = (Vec::new(), Vec::new());
         for &(node, place) in wanted {
-            let ends = scene.ends(place);
-            if covered(&ends) {
+            let near = scene.near(place);
+            if covered(near) {
                 continue;
             }
             nodes.push((node, place));
-            for (keyframe, _) in ends {
-                if scene.reconstruction(keyframe).is_none() && !missing.contains(&keyframe) {
-                    missing.push(keyframe);
-                }
+            if let Some((keyframe, _)) = near
+                && scene.reconstruction(keyframe).is_none()
+                && !missing.contains(&keyframe)
+            {
+                missing.push(keyframe);
             }
         }
         for &keyframe in &missing {
@@ -241,10 +280,10 @@ impl Session {
     }
 
     /// A frame whose base is led over from the source around it, where that is wanted.
-    fn settled(&self, tree: &Tree, scene: &Scene, frame: Frame) -> Result<Frame> {
-        match scene.repainting() {
-            Some(repainting) if repainting.lead_over => {
-                let source = scene.plate_working(tree.working_size())?;
+    fn settled(&self, frame: Frame) -> Result<Frame> {
+        match self.tree().repainting() {
+            Some((scene, repainting)) if repainting.lead_over => {
+                let source = scene.plate_working(self.tree().working_size())?;
                 led_over(&frame, &source, &repainting.hole)
             }
             _ => Ok(frame),
@@ -253,6 +292,15 @@ impl Session {
 }
 
 impl Shot {
+    /// Whether it is the model's frame and nothing else, as in a session without pictures.
+    fn is_bare(&self, scene: &Scene) -> bool {
+        let same = |frame: &Frame| Canvas::whole([frame.width(), frame.height()]) == scene.canvas;
+        self.frame.as_ref().is_some_and(same)
+            && scene.plate().is_none()
+            && scene.near(self.place).is_none()
+            && scene.curve(self.place).is_none()
+    }
+
     /// The frame with the pictures around it.
     fn composite<'a>(
         &'a self,
@@ -261,8 +309,9 @@ impl Shot {
         alone: bool,
     ) -> Result<Composite<'a>> {
         let mut ends = Vec::new();
-        for (keyframe, weight) in scene.ends(self.place) {
-            let picture = scene.image(keyframe).ok_or_else(|| Error::internal("no image"))?;
+        if let Some((keyframe, weight)) = scene.near(self.place) {
+            let image = scene.image(keyframe).ok_or_else(|| Error::internal("no image"))?;
+            let picture = &image.picture;
             ends.push(End {
                 image: picture.source.image()?,
                 shown: picture.source.shown()?,
@@ -270,25 +319,25 @@ impl Shot {
                 curve: scene.curve_of(keyframe),
             });
         }
-        let plate = match (scene.plate(), scene.repainting()) {
-            (Some(own), Some(repainting)) => Some(Plate {
+        let plate = match scene.plate() {
+            Some(own) => Some(Plate {
                 image: match plate {
                     Some(plate) => plate,
-                    None => own.source.image()?,
+                    None => own.picture.source.image()?,
                 },
                 shown: match plate {
                     Some(_) => None,
-                    None => Some(own.source.shown()?),
+                    None => Some(own.picture.source.shown()?),
                 },
-                matte: &repainting.matte,
+                matte: &own.repainting.matte,
                 alone,
             }),
-            _ => None,
+            None => None,
         };
         Ok(Composite {
-            size: scene.size,
+            size: scene.canvas.size,
             frame: self.frame.as_ref(),
-            part: scene.part,
+            part: scene.canvas.part,
             curve: scene.curve(self.place),
             ends,
             plate,

@@ -5,7 +5,7 @@
 //! widest gap, the first of equals, so that a tree is known before the first picture and is the same on
 //! every machine.
 
-use super::plan::Branching;
+use super::branching::Branching;
 use crate::error::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,28 +1,34 @@
 //! In: a session. Out: a file, and from it the same session again, in another process or on another machine.
 //!
 //! The file is safetensors: what was decided ([`Record`]) is one text in its header, what was computed are
-//! tensors (`branch.LEVEL.INDEX`, and `keyframe.N.start`, `keyframe.N.origin...` where there are such), and
-//! `checksum` is over all of it. Nothing that is read is believed before it was looked at.
+//! tensors (`branch.LEVEL.INDEX`, and `keyframe.N.start`, `keyframe.N.origin...`, `picture.N`, `mask` where there
+//! are such), and `checksum` is over all of it. Nothing that is read is believed before it was looked at.
 
-use super::extend::Origin;
+use super::keyframe_record::Parts;
 use super::lineage::Node;
-use super::options::Keyframe;
-use super::record::{ALGORITHM, KeyframeRecord, ModelRecord, NumericsRecord, OriginRecord, Record};
+use super::record::{ALGORITHM, ModelRecord, NumericsRecord, Record};
+use super::scene::Ground;
+use super::scene_record::{Album, SceneRecord, is_picture};
 use super::session::Session;
-use crate::diffusion::{Context, Latent, Model, State, Trail, physical};
+use super::tensor::{Stored, Tensors, checksum};
+use crate::diffusion::{Model, Trail, physical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Call;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use xxhash_rust::xxh3::Xxh3;
 
-/// The version of the format that sessions are saved in.
-pub const SESSION_FORMAT: u32 = 1;
+/// The version of the format that sessions are saved in. Those of earlier versions are read, too.
+///
+/// 2 added pictures, and to frames of other sessions what crossfeeds and the tree of 2023 need of them.
+pub const SESSION_FORMAT: u32 = 2;
+
+/// The oldest version that is read.
+const OLDEST_FORMAT: u32 = 1;
 
 /// Where the header says what the session is.
 const KEY: &str = "latentblend.session";
@@ -39,98 +45,9 @@ pub struct RestoreOptions {
     pub cache_bytes: Option<usize>,
 }
 
-/// A tensor on its way to the file or from it.
-struct Stored {
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Stored {
-    fn new(shape: &[usize], values: &[f32]) -> Self {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Stored { shape: shape.to_vec(), bytes }
-    }
-
-    fn values(&self) -> Vec<f32> {
-        let chunks = self.bytes.chunks_exact(4);
-        chunks.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-    }
-
-    fn latent(&self) -> Result<Latent> {
-        let shape = self.shape.as_slice().try_into();
-        let shape = shape.map_err(|_| Error::invalid("a latent without three axes"))?;
-        let latent = Latent::new(shape, self.values())?;
-        match latent.data().iter().all(|v| v.is_finite()) {
-            true => Ok(latent),
-            false => Err(Error::invalid("a latent with values that are not finite")),
-        }
-    }
-
-    /// Latents of one shape in a row, the history of each state behind its latent.
-    fn states<'a>(states: impl Iterator<Item = &'a State>) -> Self {
-        let (mut count, mut parts, mut shape, mut values) = (0, 1, [0; 3], Vec::new());
-        for state in states {
-            (count, parts, shape) = (count + 1, 1, state.latent.shape());
-            values.extend_from_slice(state.latent.data());
-            if let Some(history) = &state.history {
-                parts = 2;
-                values.extend_from_slice(history.data());
-            }
-        }
-        let [channels, height, width] = shape;
-        Stored::new(&[count, parts, channels, height, width], &values)
-    }
-
-    /// The way back: states with a history where there are two parts.
-    fn to_states(&self) -> Result<Vec<State>> {
-        let [count, parts @ (1 | 2), channels, height, width] = *self.shape.as_slice() else {
-            return Err(Error::invalid(format!("states of shape {:?}", self.shape)));
-        };
-        let (shape, values) = ([channels, height, width], self.values());
-        let length = channels.saturating_mul(height).saturating_mul(width);
-        if length == 0 || values.len() / length != count.saturating_mul(parts) {
-            return Err(Error::invalid(format!("states of shape {:?}", self.shape)));
-        }
-        if !values.iter().all(|v| v.is_finite()) {
-            return Err(Error::invalid("a latent with values that are not finite"));
-        }
-        let state = |values: &[f32]| {
-            let (latent, history) = values.split_at(length);
-            let history = (!history.is_empty()).then(|| Latent::new(shape, history.to_vec()));
-            Ok(State {
-                latent: Latent::new(shape, latent.to_vec())?,
-                history: history.transpose()?,
-            })
-        };
-        values.chunks_exact(length * parts).map(state).collect()
-    }
-
-    fn context(&self) -> Result<Context> {
-        Context::new(self.shape.first().copied().unwrap_or(0), self.values())
-    }
-}
-
-type Tensors = BTreeMap<String, Stored>;
-
-/// Over all that a file says.
-fn checksum(record: &str, tensors: &Tensors) -> [u8; 16] {
-    let mut hash = Xxh3::new();
-    let mut add = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    add(record.as_bytes());
-    for (name, stored) in tensors {
-        add(name.as_bytes());
-        stored.shape.iter().for_each(|&axis| add(&(axis as u64).to_le_bytes()));
-        add(&stored.bytes);
-    }
-    hash.digest128().to_le_bytes()
-}
-
 impl Session {
-    /// Writes the session to a file: keyframes, all that was decided (schedule, plans, guidance, timeline),
-    /// and the branches that are kept at present. [`Session::prepare`] first, and whoever loads it finds
+    /// Writes the session to a file: keyframes with their pictures, what is repainted, all that was decided
+    /// (schedule, plans, guidance, timeline), and the branches that are kept at present. [`Session::prepare`] first, and whoever loads it finds
     /// the work done. Finished frames are not kept in it. The file appears whole or not at all.
     ///
     /// # Errors
@@ -138,12 +55,12 @@ impl Session {
     pub fn save(&self, path: impl AsRef<Path>, call: &Call<'_>) -> Result<()> {
         call.poll()?;
         let (path, tree) = (path.as_ref(), self.tree());
-        tree.check_pictures("saving")?;
         let (record, mut tensors) = self.stored()?;
         let sum = checksum(&record, &tensors);
         tensors.insert(CHECKSUM.into(), Stored { shape: vec![sum.len()], bytes: sum.to_vec() });
         let views = tensors.iter().map(|(name, stored)| {
-            let dtype = if name == CHECKSUM { Dtype::U8 } else { Dtype::F32 };
+            let bytes = name == CHECKSUM || is_picture(name);
+            let dtype = if bytes { Dtype::U8 } else { Dtype::F32 };
             Ok((name.clone(), TensorView::new(dtype, stored.shape.clone(), &stored.bytes)?))
         });
         let bytes = views
@@ -173,41 +90,16 @@ impl Session {
             let states = Stored::states(kept.states().iter());
             tensors.insert(format!("branch.{}.{}", node.level, node.index), states);
         }
-        let mut records = Vec::with_capacity(tree.keyframes().len());
-        for (number, keyframe) in tree.keyframes().iter().enumerate() {
-            if let Some(start) = &keyframe.start {
-                let stored = Stored::new(&start.shape(), start.data());
-                tensors.insert(format!("keyframe.{number}.start"), stored);
-            }
-            if let Some(origin) = &keyframe.origin {
-                for (level, at) in origin.trails().iter().enumerate() {
-                    let states = Stored::states(std::iter::once(at.last()));
-                    tensors.insert(format!("keyframe.{number}.origin.{level}"), states);
-                }
-            }
-            records.push(KeyframeRecord {
-                prompt: keyframe.prompt.clone(),
-                negative_prompt: keyframe.negative_prompt.clone(),
-                seed: keyframe.seed,
-                start: keyframe.start.is_some(),
-                origin: keyframe.origin.as_ref().map(|origin| OriginRecord {
-                    starts: origin.starts().to_vec(),
-                    guidance: origin.guidance(),
-                }),
-            });
-        }
-        for (number, keyframe) in tree.keyframes().iter().enumerate() {
-            let Some(origin) = &keyframe.origin else { continue };
-            for (name, context) in ["positive", "negative"].into_iter().zip(origin.contexts()) {
-                let stored = Stored::new(&[context.tokens(), context.width()], context.data());
-                tensors.insert(format!("keyframe.{number}.origin.{name}"), stored);
-            }
-        }
+        let mut parts = Parts { tensors, album: Album::default() };
+        let keyframes = tree.keyframes().iter().enumerate();
+        let records = keyframes.map(|(number, keyframe)| parts.put(number, keyframe)).collect();
+        let Parts { mut tensors, mut album } = parts;
+        let scene = tree.scene().map(|scene| SceneRecord::new(scene, &mut album, &mut tensors));
         let record = Record::new(
             ModelRecord::of(tree.model().info()),
             NumericsRecord::of(tree.model().engine().numerics()),
             tree.recipe(),
-            records,
+            (records, album.put(&mut tensors), scene),
             self.timeline().clone(),
         )?;
         let text = serde_json::to_string(&record);
@@ -278,10 +170,11 @@ fn restored(model: &Model, bytes: &[u8], options: &RestoreOptions) -> Result<Ses
     let text = header.metadata().as_ref().and_then(|notes| notes.get(KEY));
     let text = text.ok_or_else(|| damaged(&format!("its header has no {KEY}")))?;
     let versions: Versions = serde_json::from_str(text).map_err(|e| damaged(&e))?;
-    for (what, there, here) in
-        [("format", versions.format, SESSION_FORMAT), ("algorithm", versions.algorithm, ALGORITHM)]
-    {
-        if there != here {
+    for (what, there, oldest, here) in [
+        ("format", versions.format, OLDEST_FORMAT, SESSION_FORMAT),
+        ("algorithm", versions.algorithm, ALGORITHM, ALGORITHM),
+    ] {
+        if !(oldest..=here).contains(&there) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -298,6 +191,9 @@ fn restored(model: &Model, bytes: &[u8], options: &RestoreOptions) -> Result<Ses
         let bytes = view.data().to_vec();
         match (name.as_str(), view.dtype()) {
             (CHECKSUM, Dtype::U8) => sum = Some(bytes),
+            (name, Dtype::U8) if is_picture(name) => {
+                tensors.insert(name.into(), Stored { shape: view.shape().to_vec(), bytes });
+            }
             (_, Dtype::F32) => {
                 tensors.insert(name, Stored { shape: view.shape().to_vec(), bytes });
             }
@@ -334,46 +230,31 @@ fn session(
 ) -> Result<Session> {
     let mut recipe = record.recipe(model.info())?;
     recipe.cache_bytes = options.cache_bytes.unwrap_or(recipe.cache_bytes);
-    let mut take = |name: String| {
-        tensors.remove(&name).ok_or_else(|| Error::invalid(format!("{name} is missing")))
+    let album = Album::take(&record.pictures, &mut tensors)?;
+    let ground = match &record.scene {
+        Some(scene) => scene.ground(&album, &mut tensors, &recipe, model.info())?,
+        None => Ground::default(),
     };
-    let mut keyframes = Vec::with_capacity(record.keyframes.len());
-    for (number, saved) in record.keyframes.iter().enumerate() {
-        let mut keyframe =
-            Keyframe::new(&saved.prompt, saved.seed).negative(&saved.negative_prompt);
-        if saved.start {
-            keyframe.start = Some(Arc::new(take(format!("keyframe.{number}.start"))?.latent()?));
-        }
-        if let Some(origin) = &saved.origin {
-            let mut part = |what: &str| take(format!("keyframe.{number}.origin.{what}"));
-            let levels = 0..origin.starts.len();
-            let states = levels.map(|level| {
-                let mut states = part(&level.to_string())?.to_states()?;
-                states.pop().ok_or_else(|| Error::invalid("an origin without a state"))
-            });
-            let states = states.collect::<Result<_>>()?;
-            let contexts =
-                [Arc::new(part("positive")?.context()?), Arc::new(part("negative")?.context()?)];
-            let origin = Origin::new(states, origin.starts.clone(), contexts, origin.guidance)?;
-            keyframe.origin = Some(Arc::new(origin));
-        }
-        keyframes.push(keyframe);
-    }
+    let mut parts = Parts { tensors, album };
+    let keyframes = record.keyframes.iter().enumerate();
+    let keyframes =
+        keyframes.map(|(number, saved)| parts.take(number, saved)).collect::<Result<_>>()?;
+    let tensors = parts.tensors;
     let looped = recipe.looped;
-    let session = Session::from_recipe(model, keyframes, recipe, None)?;
+    let session = Session::from_recipe(model, keyframes, recipe, ground)?;
     record.timeline.check(session.segments(), looped)?;
     let tree = session.tree();
     let mut branches = Vec::with_capacity(tensors.len());
     for (name, stored) in &tensors {
         let numbers = name.strip_prefix("branch.").and_then(|rest| rest.split_once('.'));
-        let (node, (first, count)) = numbers
+        let (node, (first, count, multistep)) = numbers
             .and_then(|(level, index)| {
                 let node = Node { level: level.parse().ok()?, index: index.parse().ok()? };
                 Some((node, tree.kept_steps(node)?))
             })
             .ok_or_else(|| Error::invalid(format!("{name} is no branch of it")))?;
         let [channels, height, width] = tree.recipe().shape;
-        let parts = if tree.recipe().schedule.sampler.multistep() { 2 } else { 1 };
+        let parts = if multistep { 2 } else { 1 };
         if stored.shape != [count, parts, channels, height, width] {
             return Err(Error::invalid(format!("{name} has shape {:?}", stored.shape)));
         }

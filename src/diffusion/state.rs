@@ -86,6 +86,11 @@ impl Trail {
         &self.states
     }
 
+    /// The step after which the first of the states was kept.
+    pub fn first(&self) -> usize {
+        self.first
+    }
+
     /// How many states were kept.
     pub fn count(&self) -> usize {
         self.states.len()

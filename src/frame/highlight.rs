@@ -42,6 +42,23 @@ impl Highlights {
         KNEE + (1.0 - KNEE) * (self.bend + 1.0)
     }
 
+    /// What of the curve a file holds, to the last bit.
+    pub(crate) fn bend(self) -> f64 {
+        self.bend
+    }
+
+    /// The curve of a file.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where it is none of [`Highlights::new`]'s.
+    pub(crate) fn of_bend(bend: f64) -> Result<Self> {
+        const MOST: f64 = 1000.0 / (1.0 - KNEE);
+        match (0.0..=MOST).contains(&bend) {
+            true => Ok(Highlights { bend }),
+            false => Err(Error::invalid(format!("a highlight curve of bend {bend}"))),
+        }
+    }
+
     /// The curve between two, at `fraction` of the way: their peaks are mixed.
     pub(crate) fn between(self, other: Highlights, fraction: f64) -> Highlights {
         match fraction {

@@ -13,7 +13,7 @@ use super::Frame;
 use super::colour::Transfer;
 use super::image::{Format, ImageMut, ImageRef, Layout, reserve};
 use super::placement::{Fit, Placement};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A copy of a caller's image. Cloning is cheap, and clones share their pixels.
 #[derive(Clone)]
@@ -71,6 +71,33 @@ impl Source {
         ImageRef::new(&self.0.bytes, 0, self.0.layout)
     }
 
+    /// Which copy it is, and the memory that it takes: a clone's is the same.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        let shown = self.0.shown.lock();
+        let floats = shown
+            .as_ref()
+            .map_or(0, |shown| shown.frame.rgb().len() + shown.clear.as_ref().map_or(0, Vec::len));
+        (Arc::as_ptr(&self.0) as usize, self.0.bytes.len() + floats * size_of::<f32>())
+    }
+
+    /// The copy's pixels with their numbers in little-endian order, on every machine.
+    pub(crate) fn to_le_bytes(&self) -> Vec<u8> {
+        swapped(self.0.layout.format, self.0.bytes.clone())
+    }
+
+    /// The way back, of a picture that was packed.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the bytes are not as many as the layout says, `OutOfMemory`.
+    pub(crate) fn from_le_bytes(layout: Layout, bytes: Vec<u8>) -> Result<Self> {
+        let bytes = swapped(layout.format, bytes);
+        let source = Source::new(&ImageRef::new(&bytes, 0, layout)?)?;
+        match source.0.bytes.len() == bytes.len() {
+            true => Ok(source),
+            false => Err(Error::invalid(format!("a picture of {} bytes", bytes.len()))),
+        }
+    }
+
     /// What the picture shows; worked out once, and kept until [`forget`](Self::forget).
     pub(crate) fn shown(&self) -> Result<Arc<Shown>> {
         let mut known = self.0.shown.lock();
@@ -115,6 +142,15 @@ impl Source {
         }
         Ok(Source(Arc::new(Inner { layout, bytes, shown: Mutex::default() })))
     }
+}
+
+/// Numbers between the machine's order and little-endian.
+fn swapped(format: Format, mut bytes: Vec<u8>) -> Vec<u8> {
+    let number = format.bytes_per_pixel() / format.channels();
+    if cfg!(target_endian = "big") && number > 1 {
+        bytes.chunks_exact_mut(number).for_each(<[u8]>::reverse);
+    }
+    bytes
 }
 
 impl Shown {

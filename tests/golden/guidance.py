@@ -1,6 +1,6 @@
 """Records guidance that isn't constant: rescaled (`rescale_noise_cfg` of diffusers), and of another scale at each step.
 
-The rescaled run is compared with the released pipeline's own.
+The rescaled runs, with DDIM and with DPM-Solver++(2M), are compared with the released pipeline's own.
 """
 import torch
 from diffusers import StableDiffusionPipeline
@@ -9,6 +9,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 import networks
 from common import TINY, randn, relative, save
 from sampling import NEGATIVE, PROMPT, ddim
+from solver import solver
 
 STEPS, GUIDANCE, RESCALE = 20, 7.5, 0.7
 
@@ -38,10 +39,12 @@ def record():
         for name, scales, rescale in (("rescaled", constant, RESCALE), ("falling", falling, 0.0), ("off", off, 0.0),
                                       ("all", [1 + (g - 1) * (k < 12) for k, g in enumerate(falling)], RESCALE)):
             tensors[f"{kind}.{name}"] = run(unet, ddim(prediction), noise, context, scales, rescale)
+        tensors[f"{kind}.solver"] = run(unet, solver(prediction), noise, context, constant, RESCALE)
         pipe = StableDiffusionPipeline.from_pretrained(TINY / kind, dtype=torch.float32, safety_checker=None)
-        pipe.scheduler = ddim(prediction)
         pipe.set_progress_bar_config(disable=True)
-        out = pipe(prompt_embeds=context[1:], negative_prompt_embeds=context[:1], num_inference_steps=STEPS, height=64,
-                   width=64, guidance_scale=GUIDANCE, guidance_rescale=RESCALE, latents=noise, output_type="latent").images
-        assert relative(tensors[f"{kind}.rescaled"], out) < 1e-6, relative(tensors[f"{kind}.rescaled"], out)
+        for name, scheduler in (("rescaled", ddim(prediction)), ("solver", solver(prediction))):
+            pipe.scheduler = scheduler
+            out = pipe(prompt_embeds=context[1:], negative_prompt_embeds=context[:1], num_inference_steps=STEPS, height=64,
+                       width=64, guidance_scale=GUIDANCE, guidance_rescale=RESCALE, latents=noise, output_type="latent").images
+            assert relative(tensors[f"{kind}.{name}"], out) < 1e-6, relative(tensors[f"{kind}.{name}"], out)
     save("guidance", tensors)
