@@ -36,7 +36,7 @@ fn grain(seed: u64) -> Vec<f32> {
 
 #[test]
 fn the_flow_of_a_known_shift_is_that_shift() {
-    for (x, y) in [(0.0, 0.0), (0.4, 0.0), (1.0, -2.0), (-3.0, 2.0), (5.0, 4.0)] {
+    for (x, y) in [(0.0, 0.0), (0.4, 0.0), (1.0, -2.0), (2.5, 1.5), (-3.0, 2.0)] {
         let [dx, dy] = flow(&plane(x, y), &plane(0.0, 0.0));
         // Away from the border, beyond which nothing can be found.
         let inner = |p: &usize| {
