@@ -3,8 +3,9 @@
 use crate::exact::Exact;
 use crate::methods::Method;
 use crate::metrics::Metrics;
+use crate::pairs::PAIRS;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// One transition.
@@ -57,13 +58,16 @@ const COLUMNS: [Column; 14] = [
     ("Gini", |m| m.gini, 2),
     ("largest", |m| m.largest, 2),
     ("jerk", |m| m.jerk, 2),
+    ("movement", |m| m.movement, 3),
     ("detail, least", |m| m.detail, 2),
     ("detail, middle", |m| m.detail_middle, 2),
     ("ghosting", |m| m.ghosting, 2),
     ("contrast, least", |m| m.contrast, 2),
     ("brightness off", |m| m.brightness, 3),
-    ("movement", |m| m.movement, 3),
 ];
+
+/// Of these columns the first are of what changes from frame to frame, the rest of the frames themselves.
+const OF_CHANGE: usize = 9;
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
@@ -92,12 +96,17 @@ pub(crate) fn csv(rows: &[Row]) -> String {
     text
 }
 
-/// A table for each number of frames: the mean of each method over all transitions that *every* method has.
+/// What a table shows of one method's transitions: heads, values, decimals.
+struct Shown {
+    heads: Vec<&'static str>,
+    values: Vec<(f64, usize)>,
+}
+
+/// Two tables for each number of frames, of what changes from frame to frame and of the frames themselves: the
+/// mean of each method over all transitions that *every* method has.
 pub(crate) fn markdown(rows: &[Row], judged: Option<&Judged>, methods: &[Method]) -> String {
     let mut text = String::new();
-    let mut counts: Vec<usize> = rows.iter().map(|row| row.frames).collect();
-    counts.sort_unstable();
-    counts.dedup();
+    let counts: BTreeSet<usize> = rows.iter().map(|row| row.frames).collect();
     for frames in counts {
         let of = |method: Method| {
             let wanted = move |row: &&Row| row.method == method.name() && row.frames == frames;
@@ -109,46 +118,64 @@ pub(crate) fn markdown(rows: &[Row], judged: Option<&Judged>, methods: &[Method]
         let shown: Vec<Method> =
             methods.iter().copied().filter(|&method| of(method).next().is_some()).collect();
         let common = |row: &&Row| shown.iter().all(|&method| has(method, row));
-        let Some(&first) = shown.first() else { continue };
+        // One method alone is no comparison.
+        let [first, _, ..] = shown[..] else { continue };
         let number = of(first).filter(common).count();
-        let pairs: std::collections::BTreeSet<usize> =
-            of(first).filter(common).map(|row| row.pair).collect();
-        let _ = write!(
+        let pairs: BTreeSet<usize> = of(first).filter(common).map(|row| row.pair).collect();
+        let _ = writeln!(
             text,
-            "### {frames} frames: {number} transitions of {} pairs\n\n| | evaluations per frame | decodes per frame |",
-            pairs.len()
+            "### {frames} frames: {number} transitions of {} pairs ({})\n",
+            pairs.len(),
+            pairs.iter().map(|&pair| PAIRS[pair].name).collect::<Vec<_>>().join("; ")
         );
-        for (name, _, _) in COLUMNS {
-            let _ = write!(text, " {name} |");
-        }
-        if judged.is_some() {
-            text.push_str(" confidence | confidence, least | off the manifold | farthest off |");
-        }
-        let columns = 3 + COLUMNS.len() + if judged.is_some() { 4 } else { 0 };
-        let _ = write!(text, "\n|{}", " --- |".repeat(columns));
-        for &method in &shown {
-            let chosen: Vec<&Row> = of(method).filter(common).collect();
-            let _ = write!(
-                text,
-                "\n| {} | {:.1} | {:.2} |",
-                method.name(),
-                mean(chosen.iter().map(|row| row.evaluations / frames as f64)),
-                mean(chosen.iter().map(|row| row.decodes as f64 / frames as f64))
-            );
-            for (_, value, decimals) in COLUMNS {
-                let value = mean(chosen.iter().map(|row| value(&row.metrics)));
-                let _ = write!(text, " {value:.decimals$} |");
-            }
-            if let Some(judged) = judged {
-                for value in looks(judged, &chosen) {
-                    let _ = write!(text, " {value:.3} |");
+        for even in [true, false] {
+            for (index, &method) in shown.iter().enumerate() {
+                let chosen: Vec<&Row> = of(method).filter(common).collect();
+                let Shown { heads, values } = line(&chosen, judged, frames, even);
+                if index == 0 {
+                    let _ = writeln!(text, "| | {} |", heads.join(" | "));
+                    let _ = writeln!(text, "|{}", " --- |".repeat(1 + heads.len()));
                 }
+                let _ = write!(text, "| {} |", method.name());
+                for (value, decimals) in values {
+                    let _ = write!(text, " {value:.decimals$} |");
+                }
+                text.push('\n');
             }
+            text.push('\n');
         }
-        text.push_str("\n\n");
         text.push_str(&aims(&shown, &of, &common));
     }
     text
+}
+
+/// One line of the first or of the second table.
+fn line(chosen: &[&Row], judged: Option<&Judged>, frames: usize, even: bool) -> Shown {
+    let mut shown = Shown { heads: Vec::new(), values: Vec::new() };
+    let mut add = |head: &'static str, value: f64, decimals: usize| {
+        shown.heads.push(head);
+        shown.values.push((value, decimals));
+    };
+    if even {
+        let per_frame =
+            |value: fn(&Row) -> f64| mean(chosen.iter().map(|row| value(row) / frames as f64));
+        add("evaluations per frame", per_frame(|row| row.evaluations), 1);
+        add("decodes per frame", per_frame(|row| row.decodes as f64), 2);
+    }
+    let columns = if even { &COLUMNS[..OF_CHANGE] } else { &COLUMNS[OF_CHANGE..] };
+    for &(name, value, decimals) in columns {
+        add(name, mean(chosen.iter().map(|row| value(&row.metrics))), decimals);
+    }
+    if let Some(judged) = judged
+        && !even
+    {
+        const HEADS: [&str; 4] =
+            ["confidence", "confidence, least", "off the manifold", "farthest off"];
+        for (head, value) in HEADS.into_iter().zip(looks(judged, chosen)) {
+            add(head, value, 3);
+        }
+    }
+    shown
 }
 
 /// Mean and least confidence, mean and largest distance from the manifold, of inner frames.
