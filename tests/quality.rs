@@ -49,7 +49,7 @@ fn the_flow_of_a_known_shift_is_that_shift() {
         let off = (off / pixels.len() as f32).sqrt();
         println!("shift ({x}, {y}): found ({:.3}, {:.3}), off by {off:.3}", mean(&dx), mean(&dy));
         assert!((mean(&dx) - x).abs() < 0.03 && (mean(&dy) - y).abs() < 0.03);
-        assert!(off < 0.1);
+        assert!(off < 0.15);
     }
 }
 

@@ -69,13 +69,14 @@ const COLUMNS: [Column; 14] = [
 /// Of these columns the first are of what changes from frame to frame, the rest of the frames themselves.
 const OF_CHANGE: usize = 9;
 
+/// Of nothing, it is not a number.
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
     for value in values {
         sum += value;
         count += 1.0;
     }
-    sum / f64::max(count, 1.0)
+    sum / count
 }
 
 /// Every row, with all columns.
@@ -138,7 +139,10 @@ pub(crate) fn markdown(rows: &[Row], judged: Option<&Judged>, methods: &[Method]
                 }
                 let _ = write!(text, "| {} |", method.name());
                 for (value, decimals) in values {
-                    let _ = write!(text, " {value:.decimals$} |");
+                    let _ = match value.is_nan() {
+                        true => write!(text, " - |"),
+                        false => write!(text, " {value:.decimals$} |"),
+                    };
                 }
                 text.push('\n');
             }
