@@ -274,6 +274,40 @@ fn eight_threads_render_while_the_main_thread_changes_things() {
 }
 
 #[test]
+fn threads_that_want_the_same_even_time_wait_for_one_of_them_or_for_an_abort() {
+    let host = Host::load(bundle(), Quirks::default());
+    let mut values = values();
+    values.extend([("evenTime", Value::I(1)), ("fraction", Value::D(0.3))]);
+    values.push(("seedB", Value::I(77)));
+    let effects = [0; 4].map(|_| host.create(GENERATOR, &values));
+    // One of them is told to stop, and is no failure; whoever measures, the others get their frames.
+    effects[3].abort_after.store(0, Ordering::SeqCst);
+    struct Shared<'a>(&'a Host, &'a [Box<Effect>; 4]);
+    // SAFETY: a host calls from many threads; what the test's has is behind locks.
+    unsafe impl Sync for Shared<'_> {}
+    let shared = Shared(&host, &effects);
+    let frames: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|index| {
+                let shared = &shared;
+                scope.spawn(move || {
+                    let Shared(host, effects) = *shared;
+                    let image = Image::new(&shape());
+                    OURS.set(Some((&raw const *image) as usize));
+                    let status = host.render(&effects[index], 0.0, shape().bounds, &[]);
+                    assert_eq!(status, OK, "{}", effects[index].message());
+                    assert_eq!(image.written() == 0, index == 3, "thread {index}");
+                    pixels(&image)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(frames[0] == frames[1] && frames[1] == frames[2]);
+    effects.into_iter().for_each(|effect| host.destroy(effect));
+}
+
+#[test]
 fn a_model_that_is_not_there_is_named_with_every_place_that_was_tried() {
     let host = Host::load(bundle(), Quirks::default());
     let effect = host.create(GENERATOR, &values());

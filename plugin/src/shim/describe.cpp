@@ -11,7 +11,8 @@ using namespace ofx;
 namespace {
 
 constexpr char kDescription[] =
-    "Seamless transitions between prompts, and between pictures, with Stable Diffusion 2, by latent blending: any frame, exact, in any order.\n"
+    "Seamless transitions between prompts, and between pictures, with Stable Diffusion 2, by latent blending: any "
+    "frame, exact, in any order.\n"
     "Type two prompts, animate the fraction, render. With no model given, a small embedded demo model paints "
     "landscapes. The weights of Stable Diffusion have a licence of their own, which restricts some uses.";
 

@@ -54,8 +54,9 @@ void Image::read(const std::string &what, bool mask) {
                      : depth == kOfxBitDepthFloat ? 0x14
                                                   : 0;
     if (channels == 0 || kind == 0)
-        throw Failure{kOfxStatErrImageFormat, "The host's image of " + what + " is of " + components + ", " + depth + ": wanted " +
-                                                  (mask ? "Alpha, " : "") + "RGB or RGBA of byte, short, half or float"};
+        throw Failure{kOfxStatErrImageFormat, "The host's image of " + what + " is of " + components + ", " + depth +
+                                                  ": wanted " + (mask ? "Alpha, " : "") +
+                                                  "RGB or RGBA of byte, short, half or float"};
     format_ = static_cast<lb_format>(channels << 8 | kind);
     row_bytes_ = props_.number(kOfxImagePropRowBytes);
     const auto least = static_cast<ptrdiff_t>(pixel_bytes()) * (static_cast<ptrdiff_t>(bounds_.x2) - bounds_.x1);

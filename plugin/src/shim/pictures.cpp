@@ -240,7 +240,8 @@ Pictures read_pictures(const Instance &instance, const Values &values, const Rea
         if (picture->on_plane() && !empty(bounds)) picture->lay(bounds);
         return picture;
     };
-    pictures.from = keyframe(reading.from, instance.from(), reading.from_time, kOfxImageEffectTransitionSourceFromClipName);
+    pictures.from =
+        keyframe(reading.from, instance.from(), reading.from_time, kOfxImageEffectTransitionSourceFromClipName);
     pictures.to = keyframe(reading.to, instance.to(), reading.to_time, kOfxImageEffectTransitionSourceToClipName);
     return pictures;
 }

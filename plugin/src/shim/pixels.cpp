@@ -59,7 +59,8 @@ class Hash {
     }
     std::string text() const {
         const uint64_t a = stirred(lanes_[0] + turned(lanes_[1], 17) + turned(lanes_[2], 41) + turned(lanes_[3], 53));
-        const uint64_t b = stirred(lanes_[3] ^ (lanes_[0] * kOdd) ^ turned(lanes_[1] * kOther, 29) ^ turned(lanes_[2], 7));
+        const uint64_t b =
+            stirred(lanes_[3] ^ (lanes_[0] * kOdd) ^ turned(lanes_[1] * kOther, 29) ^ turned(lanes_[2], 7));
         char text[40];
         std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(a),
                       static_cast<unsigned long long>(b));

@@ -99,7 +99,10 @@ namespace {
 std::string premultiplication(const Instance &instance, const Values &values) {
     const Reading r = reading_of(instance, values, 0.0);
     if (r.source && values.integer(OutputMode) == 1) return kOfxImagePreMultiplied;
-    const OfxImageClipHandle clip = r.source ? instance.source() : r.from ? instance.from() : r.to ? instance.to() : nullptr;
+    const OfxImageClipHandle clip = r.source ? instance.source()
+                                    : r.from ? instance.from()
+                                    : r.to   ? instance.to()
+                                             : nullptr;
     if (!clip) return kOfxImageOpaque;
     return clip_props(clip).text(kOfxImageEffectPropPreMultiplication, kOfxImagePreMultiplied);
 }
