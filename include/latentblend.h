@@ -359,8 +359,8 @@ typedef struct lb_session_info {
   uint64_t evaluations_done;
   // Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
   uint64_t evaluations_to_prepare;
-  // What the session holds in all: cached_bytes, the conditioning of its prompts, and what its keyframes
-  // brought along. The model's own memory is in lb_model_info.
+  // What the session holds in all: cached_bytes, the conditioning of its prompts, what its keyframes
+  // brought along, and pictures with what is made of them. The model's own memory is in lb_model_info.
   uint64_t memory_bytes;
   // Segments: one less than keyframes, or as many in a loop.
   uint32_t segments;
@@ -1072,7 +1072,7 @@ lb_status lb_session_adapted(struct lb_session *session,
                              struct lb_error **error);
 
 // A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
-// of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
+// of mind. It keeps nothing of `session` but the model, and what is repainted. Runs the branches beside that frame as far as they
 // aren't kept: may take long, reports and can be cancelled. One reference, released by
 // lb_session_release. Any thread. Since 0.1.
 //

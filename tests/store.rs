@@ -192,6 +192,16 @@ fn a_foreign_file_is_refused() {
 
 /// Rewrites a file's session text, with a checksum that fits.
 fn forged(from: &Path, to: &Path, change: impl Fn(&str) -> String) {
+    renamed(from, to, change, str::to_owned);
+}
+
+/// The same with other names for its tensors.
+fn renamed(
+    from: &Path,
+    to: &Path,
+    change: impl Fn(&str) -> String,
+    rename: impl Fn(&str) -> String,
+) {
     use safetensors::SafeTensors;
     use xxhash_rust::xxh3::Xxh3;
     let bytes = std::fs::read(from).unwrap();
@@ -200,6 +210,7 @@ fn forged(from: &Path, to: &Path, change: impl Fn(&str) -> String) {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let mut tensors: Vec<_> =
         file.tensors().into_iter().filter(|(name, _)| name != "checksum").collect();
+    tensors.iter_mut().for_each(|(name, _)| *name = rename(name));
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
     let mut hash = Xxh3::new();
     let mut add = |bytes: &[u8]| {
@@ -254,6 +265,13 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
         let (kind, message) = refused(&model, &other);
         let known = [ErrorKind::BadModel, ErrorKind::OutOfMemory];
         assert!(known.contains(&kind), "{to}: {message}");
+    }
+    for level in ["7", "999", "18446744073709551615"] {
+        renamed(&path, &other, str::to_owned, |name| {
+            name.replacen("branch.2.", &format!("branch.{level}."), 1)
+        });
+        let (kind, message) = refused(&model, &other);
+        assert_eq!(kind, ErrorKind::BadModel, "a branch of level {level}: {message}");
     }
     for (from, to, what) in [
         ("\"format\":2", "\"format\":3", "a session of format version 3"),

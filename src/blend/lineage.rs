@@ -128,8 +128,11 @@ impl<'a> Lineage<'a> {
         [place.segment, (place.segment + 1) % keyframes.max(1)]
     }
 
-    /// The keyframe that a branch is; `None` for others.
+    /// The keyframe that a branch is; `None` for others, those of a level that is not there among them.
     pub(super) fn keyframe(self, node: Node) -> Option<usize> {
+        if node.level > self.leaf_level() {
+            return None;
+        }
         if node.level == self.leaf_level() {
             return node.index.is_multiple_of(WHOLE).then_some((node.index / WHOLE) as usize);
         }

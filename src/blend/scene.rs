@@ -191,6 +191,9 @@ impl Image {
             }
             Kind::Origin(origin) => {
                 let remnant = origin.view.as_ref().and_then(|view| view.remnant.as_ref());
+                if let Some(remnant) = remnant {
+                    checked("a keyframe's picture", remnant.source.layout().format)?;
+                }
                 remnant.map(|remnant| Image {
                     picture: Picture { source: remnant.source.clone(), curve: remnant.curve },
                     weight: remnant.weight,

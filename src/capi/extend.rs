@@ -6,7 +6,7 @@ use super::session::{insert, session};
 use super::{entry, lb_error, lb_session, lb_status, put};
 
 /// A session from the frame of `session` at `from_t`, which is its frame at 0 bit for bit, to `to`: a change
-/// of mind. It keeps nothing of `session` but the model. Runs the branches beside that frame as far as they
+/// of mind. It keeps nothing of `session` but the model, and what is repainted. Runs the branches beside that frame as far as they
 /// aren't kept: may take long, reports and can be cancelled. One reference, released by
 /// lb_session_release. Any thread. Since 0.1.
 ///

@@ -41,8 +41,8 @@ pub struct lb_session_info {
     pub evaluations_done: u64,
     /// Evaluations that lb_session_prepare would take now; 0 when the tree is filled.
     pub evaluations_to_prepare: u64,
-    /// What the session holds in all: cached_bytes, the conditioning of its prompts, and what its keyframes
-    /// brought along. The model's own memory is in lb_model_info.
+    /// What the session holds in all: cached_bytes, the conditioning of its prompts, what its keyframes
+    /// brought along, and pictures with what is made of them. The model's own memory is in lb_model_info.
     pub memory_bytes: u64,
     /// Segments: one less than keyframes, or as many in a loop.
     pub segments: u32,

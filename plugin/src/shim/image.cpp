@@ -1,5 +1,6 @@
 #include "image.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -74,6 +75,10 @@ OfxRectI Image::picture(const OfxRectI &window) const {
         // Hosts are known whose regions are of another scale than their pixels: one that doesn't hold what is to
         // be rendered is not believed.
         const OfxRectI seen = common(region, window);
+        // Pictures are laid out over it, so an endless one isn't either.
+        constexpr int farthest = 1000000;
+        const auto near = [](int c) { return c > -farthest && c < farthest; };
+        if (!std::all_of(values, values + 4, near)) return bounds_;
         if (!empty(region) && seen.x1 == window.x1 && seen.y1 == window.y1 && seen.x2 == window.x2 && seen.y2 == window.y2)
             return region;
     }

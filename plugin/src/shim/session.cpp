@@ -249,7 +249,8 @@ std::shared_ptr<Session> timed(const Engine &engine, const Recipe &recipe, const
     lb_session *handle = nullptr;
     lb_error *error = nullptr;
     check(engine, engine.lb_session_timed(base->handle(), &timing, &call, &handle, &error), error);
-    return wrapped(engine, handle, 0, base);
+    // It holds its base, and so the base's pictures, for as long as it is there.
+    return wrapped(engine, handle, base->bytes(), base);
 }
 
 }  // namespace

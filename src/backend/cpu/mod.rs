@@ -51,8 +51,9 @@ pub struct Linear {
 }
 
 impl Cpu {
-    /// A backend that uses the instructions of `level`.
+    /// A backend that uses the instructions of `level`, or, where this processor lacks them, the best it has.
     pub fn new(level: Level) -> Self {
+        let level = if level.is_available() { level } else { Level::best() };
         Cpu { level, pool: Arc::default(), weights: AtomicU64::new(0) }
     }
 

@@ -193,7 +193,7 @@ pub(super) unsafe fn multiply<R: Rows, F: Finish>(
     weight: &Packed<Stored>,
     finish: &F,
 ) {
-    debug_assert_eq!(lengths.iter().sum::<usize>(), weight.inputs);
+    assert_eq!(lengths.iter().sum::<usize>(), weight.inputs, "values in a row");
     let blocks = blocks(lengths);
     let columns = tasks_of(weight, F::GATED);
     let threads = rayon::current_num_threads();
