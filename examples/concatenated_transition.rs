@@ -10,9 +10,9 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::{Movie, ProgressBar, contact_sheet, evenly, watched, write_png8};
+use common::{ModelArguments, Movie, ProgressBar, contact_sheet, evenly, watched, write_png8};
 use latentblend::{
-    BlendOptions, Call, Easing, Even, Keyframe, Model, Pace, Preset, Segment, Session, Timing,
+    BlendOptions, Call, Easing, Even, Keyframe, Pace, Preset, Segment, Session, Timing,
 };
 use std::error::Error;
 use std::path::PathBuf;
@@ -63,9 +63,8 @@ enum How {
 /// Many pictures slowly become each other.
 #[derive(Parser)]
 struct Arguments {
-    /// A Stable Diffusion 2 model; without it, the embedded demo model
-    #[arg(long)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    loading: ModelArguments,
     /// What a picture shows; once for each [default: six]
     #[arg(long = "prompt")]
     prompts: Vec<String>,
@@ -125,7 +124,7 @@ fn main() -> ExitCode {
 }
 
 fn keyframes(arguments: &Arguments) -> Vec<Keyframe> {
-    let defaults = if arguments.model.is_none() { DEMO } else { ORIGINAL };
+    let defaults = if arguments.loading.model.is_none() { DEMO } else { ORIGINAL };
     let prompts: Vec<&str> = match arguments.prompts.is_empty() {
         true => defaults.iter().map(|(prompt, _)| *prompt).collect(),
         false => arguments.prompts.iter().map(String::as_str).collect(),
@@ -141,13 +140,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = arguments.out.parent() {
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
-    let model = match &arguments.model {
-        Some(path) => watched("model", |call| Model::load(path, call))?,
-        None => {
-            eprintln!("  no --model given: the embedded demo model, 128x128 pixels");
-            watched("model", Model::demo)?
-        }
-    };
+    let model = arguments.loading.watched(ModelArguments::load)?;
     let keyframes = keyframes(arguments);
     for keyframe in &keyframes {
         eprintln!("  seed {:>10}: {}", keyframe.seed, keyframe.prompt);
@@ -161,7 +154,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         ..BlendOptions::default()
     };
     let session = Session::new(&model, &keyframes, &options)?;
-    let seconds = arguments.seconds.unwrap_or(if arguments.model.is_none() { 2.0 } else { 15.0 });
+    let seconds =
+        arguments.seconds.unwrap_or(if arguments.loading.model.is_none() { 2.0 } else { 15.0 });
     let each = (seconds * arguments.fps).round().max(1.0) as usize;
     let frames = each * session.segments() + usize::from(!arguments.looped);
     watched("branches", |call| session.prepare(call))?;

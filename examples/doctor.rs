@@ -66,6 +66,7 @@ fn print(report: &Value) {
         line("model", text(&cpu["model"]));
         line("level", format!("{} ({})", text(&cpu["level"]), text(&cpu["instructions"])));
         line("threads", text(&cpu["threads"]));
+        line("precision", format!("{}, where the choice is left open", text(&cpu["precision"])));
     }
     if let Some(memory) = part(report, "memory", "Memory") {
         line("machine", bytes(&memory["machine_bytes"]));
@@ -103,6 +104,8 @@ fn print(report: &Value) {
                 None => {
                     line("", format!("{}, {}", text(&tried["name"]), text(&tried["layout"])));
                     line("", format!("licence: {}", text(&tried["licence"])));
+                    let [weights, peak] = ["weight_bytes", "peak_bytes"].map(|b| bytes(&tried[b]));
+                    line("", format!("memory: {weights} of weights, {peak} with a frame"));
                 }
             }
         }

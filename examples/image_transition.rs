@@ -9,10 +9,10 @@
 mod common;
 
 use clap::Parser;
-use common::{read_png, watched, write_transition};
+use common::{ModelArguments, read_png, watched, write_transition};
 use latentblend::{
-    BlendOptions, Call, Format, Frame, ImageRef, Keyframe, KeyframeImage, Layout, Model, Preset,
-    Session, Source, Transfer,
+    BlendOptions, Call, Format, Frame, ImageRef, Keyframe, KeyframeImage, Layout, Preset, Session,
+    Source, Transfer,
 };
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -39,9 +39,8 @@ struct Arguments {
     /// The seed of that last keyframe
     #[arg(long, default_value_t = 420)]
     seed: u64,
-    /// A Stable Diffusion 2 model; without it, the embedded demo model
-    #[arg(long)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    loading: ModelArguments,
     /// How much of each picture is kept, above 0 to 1; below 1 they are repainted
     #[arg(long, default_value_t = 1.0)]
     strength: f64,
@@ -81,14 +80,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let demo = arguments.model.is_none();
-    let model = match &arguments.model {
-        Some(path) => watched("model", |call| Model::load(path, call))?,
-        None => {
-            eprintln!("  no --model given: the embedded demo model, 128x128 pixels");
-            watched("model", Model::demo)?
-        }
-    };
+    let demo = arguments.loading.model.is_none();
+    let model = arguments.loading.watched(ModelArguments::load)?;
     let mut prompts = arguments.prompts.clone();
     let mut sources = Vec::new();
     for path in &arguments.images {

@@ -9,9 +9,9 @@
 mod common;
 
 use clap::Parser;
-use common::{Picture, read_png, watched, write_transition};
+use common::{ModelArguments, Picture, read_png, watched, write_transition};
 use latentblend::{
-    BlendOptions, Format, ImageRef, Inpainting, Keyframe, Layout, Mask, MaskChannel, Model, Preset,
+    BlendOptions, Format, ImageRef, Inpainting, Keyframe, Layout, Mask, MaskChannel, Preset,
     Session, Source, Transfer,
 };
 use std::error::Error;
@@ -47,9 +47,8 @@ const DEMO_KEPT: [usize; 4] = [160, 192, 352, 416];
 /// A part of a picture becomes another, the rest stays what it is.
 #[derive(Parser)]
 struct Arguments {
-    /// A Stable Diffusion 2 model, best one for inpainting; without it, the embedded demo model
-    #[arg(long)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    loading: ModelArguments,
     /// The picture, as PNG [default: painted by the model, from --from and its seed]
     #[arg(long)]
     image: Option<PathBuf>,
@@ -118,14 +117,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let demo = arguments.model.is_none();
-    let model = match &arguments.model {
-        Some(path) => watched("model", |call| Model::load(path, call))?,
-        None => {
-            eprintln!("  no --model given: the embedded demo model, 128x128 pixels");
-            watched("model", Model::demo_inpainting)?
-        }
-    };
+    let demo = arguments.loading.model.is_none();
+    let model = arguments.loading.watched(ModelArguments::load_inpainting)?;
     let [from, to] = if demo { DEMO } else { ORIGINAL };
     let keyframe = |prompt: &Option<String>, seed: Option<u64>, default: (&str, u64)| {
         Keyframe::new(prompt.as_deref().unwrap_or(default.0), seed.unwrap_or(default.1))

@@ -12,8 +12,8 @@
 mod common;
 
 use clap::{Args, Parser, Subcommand};
-use common::{write_png8, write_png16};
-use latentblend::{BlendOptions, Call, Keyframe, Model, Preset, RestoreOptions, Session, Timing};
+use common::{ModelArguments, write_png8, write_png16};
+use latentblend::{BlendOptions, Call, Keyframe, Preset, RestoreOptions, Session, Timing};
 use std::error::Error;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -40,9 +40,8 @@ enum What {
 struct Plan {
     /// The file to write
     session: PathBuf,
-    /// A Stable Diffusion 2 model; without it, the embedded demo model
-    #[arg(long)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    loading: ModelArguments,
     /// What a picture shows; once for each
     #[arg(long = "prompt", default_values = [
         "a blue hot air balloon over green hills by day, sunny, photo",
@@ -73,9 +72,8 @@ struct Plan {
 struct Render {
     /// The file that `plan` wrote
     session: PathBuf,
-    /// The model that it was planned with
-    #[arg(long)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    loading: ModelArguments,
     /// Frames of the whole
     #[arg(long)]
     frames: usize,
@@ -96,8 +94,8 @@ struct Render {
 #[derive(Args)]
 struct Show {
     session: PathBuf,
-    #[arg(long)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    loading: ModelArguments,
 }
 
 fn preset(text: &str) -> Result<Preset, String> {
@@ -129,15 +127,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(path: &Option<PathBuf>) -> latentblend::Result<Model> {
-    match path {
-        Some(path) => Model::load(path, &Call::new()),
-        None => Model::demo(&Call::new()),
-    }
-}
-
 fn plan(arguments: &Plan) -> Result<(), Box<dyn Error>> {
-    let model = load(&arguments.model)?;
+    let model = arguments.loading.load(&Call::new())?;
     if arguments.prompts.len() != arguments.seeds.len() {
         let (prompts, seeds) = (arguments.prompts.len(), arguments.seeds.len());
         return Err(format!("{prompts} prompts and {seeds} seeds: wanted one for each").into());
@@ -168,7 +159,7 @@ fn plan(arguments: &Plan) -> Result<(), Box<dyn Error>> {
 }
 
 fn render(arguments: &Render) -> Result<(), Box<dyn Error>> {
-    let model = load(&arguments.model)?;
+    let model = arguments.loading.load(&Call::new())?;
     let options = RestoreOptions {
         accept_other_numerics: arguments.accept_other_numerics,
         ..RestoreOptions::default()
@@ -194,7 +185,7 @@ fn render(arguments: &Render) -> Result<(), Box<dyn Error>> {
 }
 
 fn show(arguments: &Show) -> Result<(), Box<dyn Error>> {
-    let model = load(&arguments.model)?;
+    let model = arguments.loading.load(&Call::new())?;
     let options = RestoreOptions { accept_other_numerics: true, ..RestoreOptions::default() };
     let session = Session::load(&model, &arguments.session, &options, &Call::new())?;
     let [width, height] = session.size();

@@ -8,10 +8,11 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::{Movie, ProgressBar, contact_sheet, evenly, watched, write_png8, write_png16};
+use common::{
+    ModelArguments, Movie, ProgressBar, contact_sheet, evenly, watched, write_png8, write_png16,
+};
 use latentblend::{
-    BlendOptions, Call, Crossfeed, Frame, Keyframe, Look, Model, NoiseKind, Preset, Sampler,
-    Session,
+    BlendOptions, Call, Crossfeed, Frame, Keyframe, Look, NoiseKind, Preset, Sampler, Session,
 };
 use std::cell::RefCell;
 use std::error::Error;
@@ -48,9 +49,8 @@ enum Noise {
 /// One picture slowly becomes another.
 #[derive(Parser)]
 struct Arguments {
-    /// A Stable Diffusion 2 model as a diffusers folder; without it, the embedded demo model
-    #[arg(long)]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    loading: ModelArguments,
     /// What the first picture shows
     #[arg(long)]
     from: Option<String>,
@@ -162,9 +162,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = arguments.out.parent() {
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
-    let model = load(arguments)?;
+    let model = arguments.loading.watched(ModelArguments::load)?;
     eprintln!("  model loaded in {:.2} s", start.elapsed().as_secs_f64());
-    let demo = arguments.model.is_none();
+    let demo = arguments.loading.model.is_none();
     let [from, to] = if demo { DEMO } else { ORIGINAL };
     let keyframe = |prompt: &Option<String>, seed: Option<u64>, default: (&str, u64)| {
         let prompt = prompt.clone().unwrap_or(default.0.to_owned());
@@ -206,16 +206,6 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     movie(&session, arguments, &times(&session, frames, arguments.compat))?;
     eprintln!("  all in {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
-}
-
-fn load(arguments: &Arguments) -> Result<Model, latentblend::Error> {
-    match &arguments.model {
-        Some(path) => watched("model", |call| Model::load(path, call)),
-        None => {
-            eprintln!("  no --model given: the embedded demo model, 128x128 pixels");
-            watched("model", Model::demo)
-        }
-    }
 }
 
 /// The t of each frame: even in t, or, as in 2022 and 2023, even from leaf to leaf.

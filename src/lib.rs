@@ -66,6 +66,7 @@ mod model;
 mod net;
 mod progress;
 
+pub use backend::Precision;
 pub use blend::{
     Adapt, BlendOptions, Branching, Crossfeed, Curve, Distance, Easing, EmbeddingMix, Even,
     GuidanceDamping, Inpainting, Interpolation, Keyframe, KeyframeImage, Level, Look, Origin,
@@ -74,8 +75,8 @@ pub use blend::{
 };
 pub use diffusion::{
     Batch, Branch, Context, Denoising, Engine, Feed, GuidanceSteps, Latent, Model, ModelInfo,
-    NoiseKind, Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights, Trail,
-    convert, cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
+    Needs, NoiseKind, Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights,
+    Trail, convert, cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
 };
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind, Result};

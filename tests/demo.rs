@@ -4,7 +4,7 @@
 mod common;
 
 use common::golden::{read, relative_error};
-use common::same;
+use common::{in_f32, same};
 use latentblend::{BlendOptions, Branching, Call, Frame, Keyframe, Model, Session};
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn cases() -> [(Keyframe, f64, usize, [usize; 2]); 3] {
 #[test]
 fn the_demo_model_makes_the_pictures_that_diffusers_makes() {
     let recorded = read("demo");
-    let model = Model::demo(&Call::new()).unwrap();
+    let model = Model::demo_with(&in_f32(), &Call::new()).unwrap();
     for (index, (keyframe, guidance, steps, size)) in cases().into_iter().enumerate() {
         let session = alone(&model, keyframe, steps, guidance, size);
         let latents = session.latents(&[0.0], &Call::new()).unwrap();
@@ -64,7 +64,7 @@ fn the_demo_model_makes_the_pictures_that_diffusers_makes() {
         println!("standard, case {index}: picture {error:.1e}");
         assert!(error <= BOUND);
     }
-    let model = Model::demo_inpainting(&Call::new()).unwrap();
+    let model = Model::demo_inpainting_with(&in_f32(), &Call::new()).unwrap();
     assert!(model.info().inpainting);
     let [_, (keyframe, guidance, steps, size), _] = cases();
     let session = alone(&model, keyframe, steps, guidance, size);

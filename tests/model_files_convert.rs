@@ -31,7 +31,7 @@ fn folder_to_single_file_and_back() {
         let original = tiny(name);
         let wanted = frame(&original);
         for path in [&single, &folder] {
-            let model = Model::load(path, &Call::new()).unwrap();
+            let model = common::load(path).unwrap();
             assert_eq!(model.info().fingerprint, original.info().fingerprint);
             assert_eq!(model.info().prediction_type(), original.info().prediction_type());
             assert_eq!(model.info().native_size, original.info().native_size);
@@ -66,7 +66,7 @@ fn an_inpainting_model_stays_one() {
     let place = tempfile::tempdir().unwrap();
     let single = place.path().join("one.safetensors");
     write(&golden::path("tiny/inpainting"), &single, ModelLayout::SingleFile).unwrap();
-    let model = Model::load(&single, &Call::new()).unwrap();
+    let model = common::load(&single).unwrap();
     assert!(model.info().inpainting);
     assert_eq!(model.info().fingerprint, tiny("inpainting").info().fingerprint);
 }
@@ -84,7 +84,7 @@ fn what_the_caller_knows_better_is_written_down() {
             ..LoadOptions::default()
         };
         convert(golden::path("tiny/base"), &path, layout, &options, &Call::new()).unwrap();
-        let diffusion = Model::load(&path, &Call::new()).unwrap().info().diffusion.clone();
+        let diffusion = common::load(&path).unwrap().info().diffusion.clone();
         assert_eq!(diffusion.prediction_type, PredictionType::Velocity);
         assert_eq!(diffusion.spacing, Spacing::Trailing);
     }
@@ -96,7 +96,7 @@ fn a_checkpoint_becomes_a_folder() {
     let folder = place.path().join("folder");
     let options = like("base");
     convert(archive("tiny.ckpt"), &folder, ModelLayout::Folder, &options, &Call::new()).unwrap();
-    let model = Model::load(&folder, &Call::new()).unwrap();
+    let model = common::load(&folder).unwrap();
     assert!(same(&frame(&model), &frame(&tiny("base"))));
     // Old folders name and shape the VAE's attention otherwise; both come out under today's names.
     let single = place.path().join("one.safetensors");

@@ -88,7 +88,7 @@ fn without_configurations_small_models_are_refused_with_the_reason() {
 #[test]
 fn sizes_are_told_from_shapes_where_nothing_says_them() {
     let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo/standard");
-    let whole = Model::load(&demo, &Call::new()).unwrap();
+    let whole = common::load(&demo).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.safetensors");
     convert(&demo, &path, ModelLayout::SingleFile, &LoadOptions::default(), &Call::new()).unwrap();

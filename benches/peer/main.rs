@@ -2,12 +2,12 @@
 //! standard input, saying how long it took, a line of JSON each.
 //!
 //! ```text
-//! peer MODEL WIDTH HEIGHT           MODEL: a folder, or "demo"
+//! peer MODEL WIDTH HEIGHT PRECISION THREADS          MODEL: a folder, or "demo"
 //! ```
 
 use latentblend::{
-    Batch, BlendOptions, Branch, Call, Context, Keyframe, Latent, Model, Sampler, Schedule,
-    Session, Step,
+    Batch, BlendOptions, Branch, Call, Context, Keyframe, Latent, LoadOptions, Model, Sampler,
+    Schedule, Session, Step,
 };
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -129,21 +129,33 @@ impl Peer {
 
 fn main_inner() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, width, height] = &arguments[..] else {
-        return Err("usage: peer MODEL WIDTH HEIGHT".into());
+    let [model, width, height, precision, threads] = &arguments[..] else {
+        return Err("usage: peer MODEL WIDTH HEIGHT PRECISION THREADS".into());
+    };
+    let options = LoadOptions {
+        precision: precision.parse()?,
+        threads: threads.parse()?,
+        ..LoadOptions::default()
     };
     let call = Call::new();
     let start = Instant::now();
-    let model = if model == "demo" { Model::demo(&call)? } else { Model::load(model, &call)? };
+    let model = match model.as_str() {
+        "demo" => Model::demo_with(&options, &call)?,
+        path => Model::load_with(path, &options, &call)?,
+    };
+    let size = [width.parse()?, height.parse()?];
     let loaded = serde_json::json!({
         "load_seconds": start.elapsed().as_secs_f64(),
         "kernels": model.engine().numerics().kernels,
+        "precision": model.engine().numerics().precision,
+        "threads": model.engine().threads(),
+        "estimated_peak_bytes": model.peak_bytes(size, 1),
         "weight_bytes": model.memory_bytes(),
         "peak_bytes": peak()?,
     });
     let mut output = std::io::stdout();
     writeln!(output, "{loaded}")?;
-    let mut peer = Peer::new(model, [width.parse()?, height.parse()?])?;
+    let mut peer = Peer::new(model, size)?;
     for line in std::io::stdin().lock().lines() {
         writeln!(output, "{}", peer.run(line?.trim())?)?;
     }

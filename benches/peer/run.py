@@ -5,8 +5,8 @@
     python benches/peer/run.py full SCRATCH         # Stable Diffusion 2.0's size, 512x512, random weights
 
 `full` wants the folder that `tests/fullsize/run.py SCRATCH --only make` writes. Both sides use the same number of threads
-(`--threads`, the machine's by default); PyTorch's networks are in channels-last order, `--dtype` says in which precision (ours
-is f32). Each round does a task once on either side, so that whatever else the machine does falls on both; the table has medians and the
+(`--threads`, the machine's by default); PyTorch's networks are in channels-last order, `--dtype` says in which precision, and
+`--precision` in which ours are (the same by default). Each round does a task once on either side, so that whatever else the machine does falls on both; the table has medians and the
 median of the rounds' ratios. Wall clock, and the processor's time, which a busy machine disturbs less.
 
 A frame of ours needs a number of UNet evaluations, which ours tells; the peer then does as many, and one decoding: what the same
@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Ours:
-    def __init__(self, binary, model, size, threads):
+    def __init__(self, binary, model, size, precision, threads):
         self.process = subprocess.Popen(
-            [binary, str(model), str(size), str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"RAYON_NUM_THREADS": str(threads)})
+            [binary, str(model), str(size), str(size), precision, str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.loaded = json.loads(self.process.stdout.readline())
 
     def run(self, task):
@@ -71,17 +71,19 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--precision", choices=("auto", "f32", "bf16"), help="of ours; by default --dtype's")
     parser.add_argument("--binary", type=Path, default=ROOT / "target/release/examples/peer")
     arguments = parser.parse_args()
     full = arguments.model == "full"
+    precision = arguments.precision or {"float32": "f32", "bfloat16": "bf16"}[arguments.dtype]
     if full and not arguments.scratch:
         parser.error("full wants the folder of tests/fullsize/run.py")
     folder = arguments.scratch / "base" if full else ROOT / "models/demo/standard"
     size = 512 if full else 128
     peer = Peer(folder, size, arguments.threads, arguments.dtype)
-    ours = Ours(arguments.binary, folder if full else "demo", size, arguments.threads)
+    ours = Ours(arguments.binary, folder if full else "demo", size, precision, arguments.threads)
     print(json.dumps(ours.loaded), flush=True)
-    print(f"{size}x{size}, {arguments.threads} threads, the peer in {arguments.dtype}; medians of {arguments.rounds} rounds\n")
+    print(f"{size}x{size}, {arguments.threads} threads, ours in {ours.loaded['precision']}, the peer in {arguments.dtype}; medians of {arguments.rounds} rounds\n")
     print("| task | evaluations | ours, s | peer, s | ratio | ours, processor s | peer, processor s | ratio |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     highest = 0

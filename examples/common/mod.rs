@@ -3,6 +3,7 @@
 //! * [`Movie`]: an `.mp4` that any browser plays (H.264, bundled encoder);
 //! * [`write_png8`], [`write_png16`]: one picture, tagged as sRGB;
 //! * [`contact_sheet`], [`evenly`]: a grid of labelled thumbnails;
+//! * [`ModelArguments`]: which model, and how it is computed;
 //! * [`read_png`]: a picture or a mask from a file;
 //! * [`watched`], [`write_transition`]: a call under a progress bar, and a session as movie and sheet;
 //! * [`ProgressBar`]: a bar with the time left, on stderr.
@@ -13,6 +14,7 @@
 // Every example uses a part of this module only.
 #![allow(dead_code, unused_imports)]
 
+mod model;
 mod movie;
 mod mp4;
 mod png;
@@ -21,6 +23,7 @@ mod sheet;
 mod transition;
 mod yuv;
 
+pub(crate) use self::model::ModelArguments;
 pub(crate) use self::movie::Movie;
 pub(crate) use self::png::{Picture, read_png, write_png8, write_png16};
 pub(crate) use self::progress::ProgressBar;

@@ -16,15 +16,23 @@
 //! its functions for calls with unchecked shapes.
 
 mod cpu;
+mod footprint;
 mod host;
 mod matrix;
 mod numerics;
+mod precision;
 mod reference;
+mod shapes;
+mod workers;
 
 pub use cpu::{Cpu, Level};
+pub use footprint::Footprint;
 pub use host::HostTensor;
 pub use numerics::Numerics;
+pub use precision::Precision;
 pub use reference::Reference;
+pub(crate) use shapes::Shapes;
+pub(crate) use workers::Workers;
 
 use crate::error::Result;
 
@@ -146,6 +154,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The memory that all packed weights take, in bytes, `numbers` of them having been loaded.
     fn weight_bytes(&self, numbers: u64) -> u64 {
         numbers * size_of::<f32>() as u64
+    }
+
+    /// What it takes in memory for shapes that are known.
+    fn footprint(&self) -> Footprint {
+        Footprint::default()
     }
 
     /// What decides the last bits of its results.

@@ -11,8 +11,8 @@ use super::scene::{Ground, Plate, Scene, natural_size};
 use super::timeline::Timeline;
 use super::timing::{Place, place, rounded};
 use super::tree::Tree;
-use crate::diffusion::{Latent, Model, Priority, Schedule, physical};
-use crate::error::{Error, ErrorKind, Result};
+use crate::diffusion::{Latent, Model, Priority, Schedule};
+use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::PromptRules;
 use crate::progress::Call;
@@ -115,17 +115,7 @@ impl Session {
         }
         keyframes.iter().try_for_each(|keyframe| keyframe.check(&recipe))?;
         let [width, height] = recipe.working_size(model.info());
-        let needed = model.engine().memory([width, height]);
-        if let Some(there) = physical().filter(|there| needed > *there) {
-            return Err(Error::new(
-                ErrorKind::OutOfMemory,
-                format!(
-                    "a frame of {width}x{height} pixels takes about {} MiB of memory, the machine has {}",
-                    needed >> 20,
-                    there >> 20
-                ),
-            ));
-        }
+        model.check_memory([width, height])?;
         let scene = Scene::new(&keyframes, &ground, [width, height])?.map(Arc::new);
         let tree = Tree::new(model.clone(), keyframes, recipe, scene);
         let timeline = Timeline::linear(tree.segments(), tree.recipe().looped);

@@ -78,10 +78,8 @@ pub unsafe extern "C" fn lb_device_get(
             )));
         }
         let mut result = lb_device_info { kind: LB_DEVICE_CPU, ..known };
-        let name = format!(
-            "CPU, {} threads, f32 (reference)",
-            std::thread::available_parallelism().map_or(1, usize::from)
-        );
+        let name =
+            format!("CPU, {} threads", std::thread::available_parallelism().map_or(1, usize::from));
         let length = name.len().min(result.name.len() - 1);
         result.name = [0; 128];
         result.name[..length].copy_from_slice(&name.as_bytes()[..length]);

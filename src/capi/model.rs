@@ -2,12 +2,14 @@
 
 use super::call::{lb_call, watched};
 use super::device::{LB_DEVICE_AUTO, choose, lb_device_kind};
-use super::growing::{Growing, fill, read, write};
+use super::growing::{Growing, fill, read, unused, write};
 use super::handle::{Kind, Registry};
 use super::{entry, lb_error, lb_model, lb_status, put, text};
+use crate::backend::Precision;
 use crate::diffusion::Model;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::PredictionType;
+use crate::model::{LoadOptions, PredictionType};
+use crate::progress::Call;
 use std::ffi::c_char;
 use std::sync::Arc;
 
@@ -15,11 +17,12 @@ use std::sync::Arc;
 #[allow(non_camel_case_types, reason = "its name in C")]
 pub type lb_precision = u32;
 
-/// What the device is best at.
+/// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies in bf16
+/// that, else 32-bit floats. The environment variable LATENTBLEND_PRECISION ("f32", "bf16") names another.
 pub const LB_PRECISION_AUTO: lb_precision = 0;
 /// 32-bit floats.
 pub const LB_PRECISION_F32: lb_precision = 1;
-/// 16-bit floats, sums in 32.
+/// 16-bit floats, sums in 32. For GPUs.
 pub const LB_PRECISION_F16: lb_precision = 2;
 /// 16-bit brain floats, sums in 32.
 pub const LB_PRECISION_BF16: lb_precision = 3;
@@ -52,6 +55,14 @@ pub struct lb_model_options {
     pub precision: lb_precision,
     /// 0, or LB_MODEL_DEMO_INPAINTING.
     pub flags: u32,
+    /// How many threads the model computes with, besides those that call: 0, one for each core, to 1024. Models
+    /// of one number share them. Frames do not depend on it.
+    pub threads: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The most bytes of memory that the weights and any call on them may take together, by an estimate made
+    /// before: what would take more is LB_ERROR_OUT_OF_MEMORY. 0: what the machine has.
+    pub memory_limit: u64,
 }
 
 // SAFETY: repr(C), starts with its size; numbers may have any bits.
@@ -66,6 +77,9 @@ unsafe impl Growing for lb_model_options {
             ordinal: 0,
             precision: LB_PRECISION_AUTO,
             flags: 0,
+            threads: 0,
+            reserved: 0,
+            memory_limit: 0,
         }
     }
 }
@@ -101,6 +115,12 @@ pub struct lb_model_info {
     pub fingerprint: *const c_char,
     /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
     pub samples: u64,
+    /// What the model computes with: an LB_PRECISION value, never LB_PRECISION_AUTO.
+    pub precision: lb_precision,
+    /// How many threads it computes with.
+    pub threads: u32,
+    /// The most bytes of memory that the weights and a frame of the native size take together, by an estimate.
+    pub peak_bytes: u64,
 }
 
 // SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
@@ -122,6 +142,9 @@ unsafe impl Growing for lb_model_info {
             licence: std::ptr::null(),
             fingerprint: std::ptr::null(),
             samples: 0,
+            precision: LB_PRECISION_AUTO,
+            threads: 0,
+            peak_bytes: 0,
         }
     }
 }
@@ -146,24 +169,48 @@ pub unsafe extern "C" fn lb_model_options_init(options: *mut lb_model_options, s
 }
 
 #[cfg(feature = "demo-inpainting")]
-fn demo_inpainting(call: &crate::progress::Call<'_>) -> Result<Model> {
-    Model::demo_inpainting(call)
+fn demo_inpainting(options: &LoadOptions, call: &Call<'_>) -> Result<Model> {
+    Model::demo_inpainting_with(options, call)
 }
 
 #[cfg(not(feature = "demo-inpainting"))]
-fn demo_inpainting(_: &crate::progress::Call<'_>) -> Result<Model> {
+fn demo_inpainting(_: &LoadOptions, _: &Call<'_>) -> Result<Model> {
     let what = "path is NULL, and this build embeds no demo model for inpainting";
     Err(Error::new(ErrorKind::Unsupported, what))
 }
 
 #[cfg(feature = "demo")]
-fn demo(call: &crate::progress::Call<'_>) -> Result<Model> {
-    Model::demo(call)
+fn demo(options: &LoadOptions, call: &Call<'_>) -> Result<Model> {
+    Model::demo_with(options, call)
 }
 
 #[cfg(not(feature = "demo"))]
-fn demo(_: &crate::progress::Call<'_>) -> Result<Model> {
+fn demo(_: &LoadOptions, _: &Call<'_>) -> Result<Model> {
     Err(Error::new(ErrorKind::Unsupported, "path is NULL, and this build embeds no demo model"))
+}
+
+/// The precision of an LB_PRECISION value.
+fn precision(value: lb_precision) -> Result<Precision> {
+    Ok(match value {
+        LB_PRECISION_AUTO => Precision::Auto,
+        LB_PRECISION_F32 => Precision::F32,
+        LB_PRECISION_F16 => Precision::F16,
+        LB_PRECISION_BF16 => Precision::Bf16,
+        other => {
+            let what = format!("precision {other}: wanted an LB_PRECISION value");
+            return Err(Error::invalid(what));
+        }
+    })
+}
+
+/// The LB_PRECISION value of what an engine says it computes with; none for another's own.
+fn precision_value(name: &str) -> lb_precision {
+    match name.parse() {
+        Ok(Precision::F32) => LB_PRECISION_F32,
+        Ok(Precision::F16) => LB_PRECISION_F16,
+        Ok(Precision::Bf16) => LB_PRECISION_BF16,
+        _ => LB_PRECISION_AUTO,
+    }
 }
 
 /// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, a single .safetensors or
@@ -192,18 +239,13 @@ pub unsafe extern "C" fn lb_model_load(
             false => unsafe { read(options)? },
         };
         choose(options.device, options.ordinal)?;
-        match options.precision {
-            LB_PRECISION_AUTO | LB_PRECISION_F32 => {}
-            LB_PRECISION_F16 | LB_PRECISION_BF16 => {
-                let what = "the CPU computes in f32: use LB_PRECISION_AUTO or LB_PRECISION_F32";
-                return Err(Error::new(ErrorKind::Unsupported, what));
-            }
-            other => {
-                return Err(Error::invalid(format!(
-                    "precision {other}: wanted an LB_PRECISION value"
-                )));
-            }
-        }
+        unused("lb_model_options.reserved", options.reserved)?;
+        let how = LoadOptions {
+            precision: precision(options.precision)?,
+            threads: options.threads as usize,
+            memory_limit: (options.memory_limit > 0).then_some(options.memory_limit),
+            ..LoadOptions::default()
+        };
         let demo_inpainting = options.flags & LB_MODEL_DEMO_INPAINTING != 0;
         if demo_inpainting && path.is_some() {
             return Err(Error::invalid("LB_MODEL_DEMO_INPAINTING with a path: wanted NULL"));
@@ -220,9 +262,9 @@ pub unsafe extern "C" fn lb_model_load(
         unsafe {
             put(model, "model", || {
                 let loaded = match path {
-                    Some(path) => Model::load(path, &call)?,
-                    None if demo_inpainting => self::demo_inpainting(&call)?,
-                    None => demo(&call)?,
+                    Some(path) => Model::load_with(path, &how, &call)?,
+                    None if demo_inpainting => self::demo_inpainting(&how, &call)?,
+                    None => demo(&how, &call)?,
                 };
                 Ok(MODELS.insert(loaded).cast())
             })
@@ -310,6 +352,9 @@ pub unsafe extern "C" fn lb_model_get_info(
             licence: licence.as_ptr(),
             fingerprint: fingerprint.as_ptr(),
             samples: model.engine().samples(),
+            precision: precision_value(&model.engine().numerics().precision),
+            threads: model.engine().threads() as u32,
+            peak_bytes: model.peak_bytes(about.native_size, 1),
             ..known
         };
         // SAFETY: `read` has found the struct not to be NULL, and its size to be one.

@@ -4,6 +4,7 @@
 use super::feed::Feed;
 use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
+use super::needs::Needs;
 use super::schedule::Schedule;
 use super::state::Trail;
 use crate::backend::Numerics;
@@ -82,15 +83,21 @@ pub trait Engine: Send + Sync {
     /// Evaluations of the UNet that a batch of `branches` over `steps` steps takes.
     fn evaluations(&self, branches: usize, steps: usize) -> usize;
 
-    /// The most memory in bytes that one call takes for pictures of `size` (width, height) pixels,
-    /// roughly and besides the weights. Sessions that could not be rendered are refused by it.
-    fn memory(&self, size: [usize; 2]) -> u64 {
-        let _ = size;
-        0
+    /// What calls take in memory for pictures of `size` (width, height) pixels, of which up to `branches` are
+    /// denoised together; nothing from an engine that doesn't know. Sessions that could not be rendered are
+    /// refused by it.
+    fn needs(&self, size: [usize; 2], branches: usize) -> Needs {
+        let _ = (size, branches);
+        Needs::default()
     }
 
     /// The memory in bytes that the weights take; 0 where an engine doesn't say.
     fn weight_bytes(&self) -> u64 {
+        0
+    }
+
+    /// The threads that it computes with; 0 where an engine doesn't say.
+    fn threads(&self) -> usize {
         0
     }
 

@@ -88,19 +88,11 @@ impl Executor {
 
     fn new() -> Result<Self> {
         let shared = Arc::new(Shared::default());
-        let device = |e: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Device, format!("no thread for the CPU: {e}"))
-        };
-        // A pool of our own: a host's global pool may be busy, or sized for something else.
-        let pool = rayon::ThreadPoolBuilder::new()
-            .thread_name(|index| format!("{THREAD_NAME}-{index}"))
-            .build()
-            .map_err(|e| device(&e))?;
         let taken = Arc::clone(&shared);
         std::thread::Builder::new()
             .name(format!("{THREAD_NAME}-cpu"))
-            .spawn(move || pool.install(|| serve(&taken)))
-            .map_err(|e| device(&e))?;
+            .spawn(move || serve(&taken))
+            .map_err(|e| Error::new(ErrorKind::Device, format!("no thread for the CPU: {e}")))?;
         Ok(Executor { shared })
     }
 

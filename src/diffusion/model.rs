@@ -4,10 +4,11 @@
 use super::engine::{Batch, Engine, Posterior};
 use super::executor::{Executor, Priority, Turn, Urgency};
 use super::latent::{Context, Latent};
+use super::needs::check;
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
 use super::state::Trail;
-use crate::backend::{Backend, Cpu, Reference};
+use crate::backend::{Backend, Cpu, Reference, Workers};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, working_size_in};
 use crate::model::{
@@ -74,6 +75,8 @@ struct Inner {
     tokenizer: Option<Tokenizer>,
     info: ModelInfo,
     texts: Texts,
+    /// What weights and a call may take together.
+    memory_limit: Option<u64>,
 }
 
 /// What a model is called, and so on. NUL-ended, so that the C surface can lend them.
@@ -121,9 +124,10 @@ fn loaded<B: Backend>(
     source: &Source,
     meter: &LoadMeter<'_>,
     configs: (&TextConfig, &UnetConfig, &VaeConfig),
-    ask: bool,
+    (workers, options, ask): (Workers, &LoadOptions, bool),
 ) -> Result<(Arc<dyn Engine>, Option<f64>)> {
-    let pipeline = Pipeline::load(backend, source, meter, configs)?;
+    let limit = options.memory_limit;
+    let pipeline = Pipeline::load(backend, workers, source, meter, configs, limit)?;
     let found = if ask { Some(pipeline.probe(configs.1)?) } else { None };
     Ok((Arc::new(pipeline), found))
 }
@@ -158,23 +162,35 @@ impl Model {
     }
 
     /// Loads a model whose files are embedded in the program.
-    pub fn embedded(files: Embedded, call: &Call<'_>) -> Result<Self> {
-        Model::from_source(&Source::Embedded(files), &LoadOptions::default(), None, call)
+    pub fn embedded(files: Embedded, options: &LoadOptions, call: &Call<'_>) -> Result<Self> {
+        Model::from_source(&Source::Embedded(files), options, None, call)
     }
 
     /// Loads the embedded demo model: small pictures of landscapes, from prompts in the words that its
     /// card lists (`models/demo/README.md`).
     #[cfg(feature = "demo")]
     pub fn demo(call: &Call<'_>) -> Result<Self> {
+        Model::demo_with(&LoadOptions::default(), call)
+    }
+
+    /// The same, as `options` say.
+    #[cfg(feature = "demo")]
+    pub fn demo_with(options: &LoadOptions, call: &Call<'_>) -> Result<Self> {
         let source = Source::Embedded(latentblend_demo::STANDARD);
-        Model::from_source(&source, &LoadOptions::default(), Some(Known::DEMO), call)
+        Model::from_source(&source, options, Some(Known::DEMO), call)
     }
 
     /// Loads the embedded demo model for inpainting.
     #[cfg(feature = "demo-inpainting")]
     pub fn demo_inpainting(call: &Call<'_>) -> Result<Self> {
+        Model::demo_inpainting_with(&LoadOptions::default(), call)
+    }
+
+    /// The same, as `options` say.
+    #[cfg(feature = "demo-inpainting")]
+    pub fn demo_inpainting_with(options: &LoadOptions, call: &Call<'_>) -> Result<Self> {
         let source = Source::Embedded(latentblend_demo::INPAINTING);
-        Model::from_source(&source, &LoadOptions::default(), Some(Known::DEMO), call)
+        Model::from_source(&source, options, Some(Known::DEMO), call)
     }
 
     fn from_source(
@@ -184,6 +200,7 @@ impl Model {
         call: &Call<'_>,
     ) -> Result<Self> {
         call.poll()?;
+        let (level, precision) = options.precision.on_cpu()?;
         let unet = UnetConfig::read(source)?;
         let text = TextConfig::read(source)?;
         let vae = VaeConfig::read(source)?;
@@ -212,9 +229,10 @@ impl Model {
         let factor = vae.factor();
         let configs = (&text, &unet, &vae);
         let ask = options.prediction_type.is_none() && !stated;
-        let (engine, found) = match Cpu::from_environment()? {
-            Some(cpu) => loaded(cpu, source, &meter, configs, ask)?,
-            None => loaded(Reference, source, &meter, configs, ask)?,
+        let how = (Workers::new(options.threads)?, options, ask);
+        let (engine, found) = match (level, precision) {
+            (Some(level), _) => loaded(Cpu::new(level), source, &meter, configs, how)?,
+            (None, _) => loaded(Reference, source, &meter, configs, how)?,
         };
         diffusion.spacing = options.spacing.unwrap_or(diffusion.spacing);
         if let Some(kind) = options.prediction_type {
@@ -236,13 +254,13 @@ impl Model {
             known,
         };
         let licence = files::licence(source, info.known.as_ref());
-        Model::new(engine, Some(tokenizer), info, &licence)
+        Model::new(engine, Some(tokenizer), info, &licence, options.memory_limit)
     }
 
     /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then
     /// given to [`Engine::encode_prompts`] as their UTF-8 bytes.
     pub fn from_engine(engine: Arc<dyn Engine>, info: ModelInfo) -> Result<Self> {
-        Model::new(engine, None, info, "")
+        Model::new(engine, None, info, "", None)
     }
 
     fn new(
@@ -250,9 +268,11 @@ impl Model {
         tokenizer: Option<Tokenizer>,
         info: ModelInfo,
         licence: &str,
+        memory_limit: Option<u64>,
     ) -> Result<Self> {
         let texts = Texts::new(&info, licence);
-        Ok(Model(Arc::new(Inner { engine, executor: Executor::cpu()?, tokenizer, info, texts })))
+        let executor = Executor::cpu()?;
+        Ok(Model(Arc::new(Inner { engine, executor, tokenizer, info, texts, memory_limit })))
     }
 
     /// What the model is called, or the published one that it is of the kind of (`ModelInfo::known` says
@@ -270,6 +290,22 @@ impl Model {
     /// The memory that the weights take, in bytes; 0 for an engine that doesn't say.
     pub fn memory_bytes(&self) -> u64 {
         self.0.engine.weight_bytes()
+    }
+
+    /// The most memory in bytes that the weights and calls for pictures of `size` (width, height) pixels take
+    /// together, in bytes, if up to `branches` branches are denoised at once: 1 for a frame, a few while a tree
+    /// is prepared (the engine goes no further than its batch). 0 besides the weights for an engine that
+    /// doesn't say.
+    pub fn peak_bytes(&self, size: [usize; 2], branches: usize) -> u64 {
+        let call = self.0.engine.needs(size, branches).most();
+        self.memory_bytes().saturating_add(call)
+    }
+
+    /// Fails where frames of `size` take more memory than the model may, or than the machine has.
+    pub(crate) fn check_memory(&self, size: [usize; 2]) -> Result<()> {
+        let needed = self.peak_bytes(size, usize::MAX);
+        let [width, height] = size;
+        check(&format!("a frame of {width}x{height} pixels"), needed, self.0.memory_limit)
     }
 
     /// Name, licence and fingerprint, for as long as a reference to the model is held.

@@ -4,9 +4,10 @@ use super::engine::{Batch, Branch, Denoising, Engine, Posterior};
 use super::feed::Feed;
 use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
+use super::needs::{Needs, Outline, check};
 use super::sampler::{StepWeights, data_prediction};
 use super::state::{State, Trail};
-use crate::backend::{Backend, HostTensor, Numerics};
+use crate::backend::{Backend, HostTensor, Numerics, Workers};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
@@ -20,15 +21,16 @@ const BRANCHES: usize = 4;
 /// The networks of a model on a backend.
 pub(crate) struct Pipeline<B: Backend> {
     backend: B,
+    /// Who computes, whichever thread calls.
+    workers: Workers,
     text: TextEncoder<B>,
     unet: Unet<B>,
     vae: Vae<B>,
     scaling_factor: f64,
     /// Pixels per latent pixel.
     factor: usize,
-    /// Channels of the VAE's two outermost levels, and of the UNet's outermost.
-    vae_channels: [usize; 2],
-    unet_channels: usize,
+    /// Says what calls take.
+    outline: Outline,
     /// Of all weights.
     numbers: u64,
     /// Samples that the UNet has evaluated.
@@ -36,12 +38,15 @@ pub(crate) struct Pipeline<B: Backend> {
 }
 
 impl<B: Backend> Pipeline<B> {
-    /// Reads the networks one after the other; each tensor is packed and released before the next.
+    /// Reads the networks one after the other; each tensor is packed and released before the next. `limit` is
+    /// what all of them may take.
     pub(crate) fn load(
         backend: B,
+        workers: Workers,
         source: &Source,
         meter: &LoadMeter<'_>,
         configs: (&TextConfig, &UnetConfig, &VaeConfig),
+        limit: Option<u64>,
     ) -> Result<Self> {
         let (text, unet, vae) = configs;
         let stem = "diffusion_pytorch_model";
@@ -49,28 +54,30 @@ impl<B: Backend> Pipeline<B> {
         let mut text_weights = Weights::open(source, "text_encoder", "model", meter)?;
         let mut unet_weights = Weights::open(source, "unet", stem, meter)?;
         let mut vae_weights = Weights::open(source, "vae", stem, meter)?;
-        let mut layers = Layers { backend: &backend, weights: &mut text_weights };
+        let all = [&text_weights, &unet_weights, &vae_weights];
+        let half = all.iter().all(|weights| weights.are_f16());
+        let outline = Outline::new(backend.footprint(), half, workers.count(), configs)?;
+        check("the model", outline.weights, limit)?;
+        let mut layers = Layers::of(&backend, &workers, &mut text_weights);
         let text = TextEncoder::load(&mut layers, text)?;
         text_weights.finish()?;
-        let mut layers = Layers { backend: &backend, weights: &mut unet_weights };
-        let unet_channels = unet.channels[0];
+        let mut layers = Layers::of(&backend, &workers, &mut unet_weights);
         let unet = Unet::load(&mut layers, unet)?;
         unet_weights.finish()?;
-        let mut layers = Layers { backend: &backend, weights: &mut vae_weights };
+        let mut layers = Layers::of(&backend, &workers, &mut vae_weights);
         let (scaling_factor, factor) = (vae.scaling_factor, vae.factor());
-        let vae_channels = [vae.channels[0], *vae.channels.get(1).unwrap_or(&vae.channels[0])];
         let vae = Vae::load(&mut layers, vae)?;
         vae_weights.finish()?;
         meter.finish()?;
         Ok(Pipeline {
             backend,
+            workers,
             text,
             unet,
             vae,
             scaling_factor,
             factor,
-            vae_channels,
-            unet_channels,
+            outline,
             numbers: meter.numbers(),
             samples: AtomicU64::new(0),
         })
@@ -80,6 +87,10 @@ impl<B: Backend> Pipeline<B> {
     /// the signal gone, a UNet that predicts the noise gives about its input back, and one that
     /// predicts the velocity gives minus the picture, far below it (stable-diffusion.cpp's test).
     pub(crate) fn probe(&self, unet: &UnetConfig) -> Result<f64> {
+        self.workers.run(|| self.grey(unet))
+    }
+
+    fn grey(&self, unet: &UnetConfig) -> Result<f64> {
         const SIDE: usize = 8;
         let [latent, inputs] = [unet.out_channels, unet.in_channels];
         let grey = |shape: [usize; 4], value: f32| {
@@ -157,7 +168,7 @@ impl<B: Backend> Pipeline<B> {
 
 impl<B: Backend> Engine for Pipeline<B> {
     fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>> {
-        let host = self.text.forward(&self.backend, prompts)?;
+        let host = self.workers.run(|| self.text.forward(&self.backend, prompts))?;
         let (tokens, width) = (host.shape()[2], host.shape()[3]);
         host.data().chunks(tokens * width).map(|c| Context::new(tokens, c.to_vec())).collect()
     }
@@ -166,21 +177,17 @@ impl<B: Backend> Engine for Pipeline<B> {
         branches.div_ceil(BRANCHES) * steps
     }
 
-    fn memory(&self, [width, height]: [usize; 2]) -> u64 {
-        let float = size_of::<f32>() as u64;
-        let pixels = width as u64 * height as u64;
-        let latent_pixels = pixels / (self.factor * self.factor) as u64;
-        // The decoder's widest place: input, its normalised copy and the residual of the second level's
-        // channels, result and inner result of the first's.
-        let [outer, inner] = self.vae_channels;
-        let decode = pixels * (3 * inner + 2 * outer) as u64 * float;
-        // The UNet's: a GEGLU over the outermost level, for all samples of a group, and the skips.
-        let denoise = latent_pixels * 32 * self.unet_channels as u64 * float * 2 * BRANCHES as u64;
-        decode.max(denoise)
+    fn needs(&self, size: [usize; 2], branches: usize) -> Needs {
+        // What cannot be run dry cannot be run either, and then says why.
+        self.outline.needs(size, branches.clamp(1, BRANCHES)).unwrap_or_default()
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.backend.weight_bytes(self.numbers)
+        self.backend.weight_bytes(self.numbers) + self.text.table_bytes()
+    }
+
+    fn threads(&self) -> usize {
+        self.workers.count()
     }
 
     fn samples(&self) -> u64 {
@@ -192,7 +199,8 @@ impl<B: Backend> Engine for Pipeline<B> {
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {
-        Ok(Box::new(Run::new(self, batch)?))
+        let workers = self.workers.clone();
+        Ok(Box::new(workers.run(|| Run::new(self, batch))?))
     }
 
     fn encode(&self, frame: &Frame) -> Result<Posterior> {
@@ -206,8 +214,9 @@ impl<B: Backend> Engine for Pipeline<B> {
         }
         let values = frame.rgb().iter().map(|&v| v * 2.0 - 1.0).collect();
         let host = HostTensor::new([1, frame.height(), frame.width(), 3], values)?;
-        let moments = self.vae.encode(&self.backend, &self.backend.upload(&host)?)?;
-        let moments = self.download(&moments)?;
+        let moments = self.workers.run(|| {
+            self.download(&self.vae.encode(&self.backend, &self.backend.upload(&host)?)?)
+        })?;
         let [channels, height, width] = moments[0].shape();
         let (mean, log_variance) = moments[0].data().split_at(moments[0].data().len() / 2);
         let shape = [channels / 2, height, width];
@@ -222,10 +231,12 @@ impl<B: Backend> Engine for Pipeline<B> {
         let mut frames = Vec::with_capacity(latents.len());
         // One at a time: a decode is the library's largest need of memory.
         for latent in latents {
-            let x = self.upload(&[latent], 1.0 / self.scaling_factor)?;
-            let x = self.vae.decode(&self.backend, &x)?;
-            let [_, height, width, _] = self.backend.shape(&x);
-            let values = self.backend.download(&x)?.into_data();
+            let picture = self.workers.run(|| {
+                let x = self.upload(&[latent], 1.0 / self.scaling_factor)?;
+                self.backend.download(&self.vae.decode(&self.backend, &x)?)
+            })?;
+            let [height, width] = [picture.shape()[1], picture.shape()[2]];
+            let values = picture.into_data();
             let values = values.into_iter().map(|v| v * 0.5 + 0.5).collect();
             frames.push(Frame::new(width, height, values)?);
         }
@@ -389,6 +400,14 @@ impl<B: Backend> Group<B> {
 
 impl<B: Backend> Denoising for Run<B> {
     fn advance(&mut self) -> Result<Option<Vec<Trail>>> {
+        let workers = self.pipeline.workers.clone();
+        workers.run(|| self.step())
+    }
+}
+
+impl<B: Backend> Run<B> {
+    /// One evaluation.
+    fn step(&mut self) -> Result<Option<Vec<Trail>>> {
         let Pipeline { backend, unet, .. } = &*self.pipeline;
         let evaluations = self.groups.len() * self.batch.steps.len();
         if self.done < evaluations {

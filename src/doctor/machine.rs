@@ -1,6 +1,7 @@
 //! In: nothing. Out: what this machine is: processor, memory, devices.
 
 use super::cuda;
+use crate::backend::{Level, Precision};
 use crate::diffusion::physical;
 use crate::error::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -9,8 +10,10 @@ use serde::Serialize;
 pub(super) struct Cpu {
     /// As the system calls it; nothing where it doesn't.
     model: Option<String>,
-    /// The highest set of instructions that kernels are written for.
+    /// The kernels that a model would be computed with.
     pub(super) level: &'static str,
+    /// What it would be computed in, where the choice is left open.
+    precision: &'static str,
     /// What of those that matter the processor has.
     instructions: Vec<&'static str>,
     threads: usize,
@@ -48,31 +51,21 @@ fn instructions() -> Vec<(&'static str, bool)> {
     }
 }
 
-pub(super) fn cpu() -> Cpu {
+pub(super) fn cpu() -> Result<Cpu> {
+    let (level, precision) = Precision::Auto.on_cpu()?;
     let instructions: Vec<&str> =
         instructions().into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect();
-    let has = |names: &[&str]| names.iter().all(|name| instructions.contains(name));
-    let level = if has(&["avx512f", "avx512bw", "avx512vl", "avx512bf16"]) {
-        "avx512bf16"
-    } else if has(&["avx512f", "avx512bw", "avx512vl"]) {
-        "avx512"
-    } else if has(&["avx2", "fma", "f16c"]) {
-        "avx2"
-    } else if has(&["neon"]) {
-        "neon"
-    } else {
-        "portable"
-    };
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| {
         line.split_once(':').filter(|(key, _)| key.trim() == "model name").map(|(_, name)| name)
     });
-    Cpu {
+    Ok(Cpu {
         model: model.map(|name| name.trim().to_owned()),
-        level,
+        level: level.map_or("reference", Level::name),
+        precision: precision.name(),
         instructions,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
-    }
+    })
 }
 
 #[derive(Serialize)]
@@ -119,16 +112,16 @@ pub(super) struct Device {
 }
 
 /// All kinds of devices, those that cannot be used included.
-pub(super) fn devices() -> Vec<Device> {
-    let Cpu { model, level, threads, .. } = cpu();
+pub(super) fn devices() -> Result<Vec<Device>> {
+    let Cpu { model, level, precision, threads, .. } = cpu()?;
     let (usable, why, looked_for) = cuda::cuda();
-    vec![
+    Ok(vec![
         Device {
             kind: "cpu",
             ordinal: 0,
             name: model.unwrap_or_else(|| "unnamed processor".into()),
             usable: true,
-            why: format!("{threads} threads, level {level}; computes in f32"),
+            why: format!("{threads} threads, level {level}; computes in {precision}, or as asked"),
             looked_for: Vec::new(),
         },
         Device {
@@ -139,5 +132,5 @@ pub(super) fn devices() -> Vec<Device> {
             why,
             looked_for,
         },
-    ]
+    ])
 }

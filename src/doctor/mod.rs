@@ -56,8 +56,10 @@ fn library() -> Library {
 }
 
 /// The variables that the library and its node listen to, where they are set.
-const VARIABLES: [&str; 5] = [
+const VARIABLES: [&str; 7] = [
     "LATENTBLEND_LOG",
+    "LATENTBLEND_CPU_LEVEL",
+    "LATENTBLEND_PRECISION",
     "LATENTBLEND_MODELS",
     "LATENTBLEND_SD2",
     "LATENTBLEND_CUDA_PATH",
@@ -95,9 +97,9 @@ pub fn doctor(model: Option<&Path>) -> String {
     let report = Report {
         library: library(),
         environment: VARIABLES.map(variable).into(),
-        cpu: part(|| Ok(machine::cpu())),
+        cpu: part(machine::cpu),
         memory: part(machine::memory),
-        devices: part(|| Ok(machine::devices())),
+        devices: part(machine::devices),
         models: part(|| Ok(models::models(model))),
         test_frame: part(test_frame::test_frame),
     };

@@ -1,6 +1,7 @@
 //! In: perhaps a path. Out: every place where a model was looked for, and what was found there. Headers
 //! and configurations are read, weights are not.
 
+use crate::diffusion::estimate;
 use crate::error::Result;
 use crate::model::{
     DiffusionConfig, Known, LoadMeter, PredictionType, Source, TextConfig, UnetConfig, VaeConfig,
@@ -53,6 +54,9 @@ struct Found {
     /// Nothing where only the UNet itself can tell.
     prediction: Option<&'static str>,
     inpainting: bool,
+    /// What its weights would take, and with them a frame of its native size.
+    weight_bytes: u64,
+    peak_bytes: u64,
 }
 
 /// Folders of models are not walked further than this.
@@ -65,12 +69,13 @@ fn look(source: &Source) -> Result<Found> {
     let (diffusion, stated) = DiffusionConfig::read(source)?;
     let call = Call::new();
     let meter = LoadMeter::new(&call);
+    let mut half = true;
     for (folder, stem) in [
         ("text_encoder", "model"),
         ("unet", "diffusion_pytorch_model"),
         ("vae", "diffusion_pytorch_model"),
     ] {
-        Weights::open(source, folder, stem, &meter)?;
+        half &= Weights::open(source, folder, stem, &meter)?.are_f16();
     }
     let known = match source {
         #[cfg(any(feature = "demo", feature = "demo-inpainting"))]
@@ -78,6 +83,8 @@ fn look(source: &Source) -> Result<Found> {
         _ => Known::find(&unet, &text, &diffusion),
     };
     let words = licence(source, known.as_ref());
+    let [high, wide] = unet.sample_size.unwrap_or([64; 2]).map(|side| side * vae.factor());
+    let [weight_bytes, peak_bytes] = estimate((&text, &unet, &vae), half, [wide, high])?;
     Ok(Found {
         layout: match source {
             Source::Folder(_) => "folder",
@@ -92,6 +99,8 @@ fn look(source: &Source) -> Result<Found> {
             PredictionType::Velocity => "v",
         }),
         inpainting: unet.in_channels == 2 * vae.latent_channels + 1,
+        weight_bytes,
+        peak_bytes,
     })
 }
 

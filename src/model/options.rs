@@ -1,9 +1,10 @@
-//! In: what a caller knows better than a model's files. Out: [`LoadOptions`].
+//! In: what a caller knows better than a model's files, and how it is to be computed. Out: [`LoadOptions`].
 
 use super::config::{PredictionType, Spacing};
+use crate::backend::Precision;
 use std::path::PathBuf;
 
-/// What a caller says about a model that its files do not, or say wrongly.
+/// What a caller says about a model that its files do not, or say wrongly, and how it is computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// What the UNet predicts. By default what the configuration says; a single file without one is
@@ -16,4 +17,12 @@ pub struct LoadOptions {
     /// original `.yaml`. By default `NAME.latentblend.json` beside the file, the header of a file that
     /// [`convert`](crate::convert) wrote, or `NAME.yaml`.
     pub config: Option<PathBuf>,
+    /// What it computes with. Frames are the same, bit for bit, for one precision only.
+    pub precision: Precision,
+    /// How many threads it computes with, besides those that call; 0: one for each core. Frames do not depend
+    /// on it.
+    pub threads: usize,
+    /// The most bytes of memory that the weights and any call on them may take together; what would take more
+    /// is refused before it is begun. By default what the machine has.
+    pub memory_limit: Option<u64>,
 }

@@ -155,6 +155,11 @@ impl<'a> Weights<'a> {
         self.files.first().map_or("weights", |file| &file.label)
     }
 
+    /// Whether all numbers are stored as f16.
+    pub(crate) fn are_f16(&self) -> bool {
+        self.entries.values().all(|entry| entry.dtype == Dtype::F16)
+    }
+
     pub(super) fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }

@@ -1,16 +1,33 @@
 //! In: a network's weights. Out: packed layers, each made from the tensors under one name.
 
-use crate::backend::{Backend, ConvSpec, HostTensor, NormSpec};
+use crate::backend::{Backend, ConvSpec, HostTensor, NormSpec, Workers};
 use crate::error::Result;
 use crate::model::Weights;
 
 /// Takes layers out of a network's weights, one by one.
 pub(crate) struct Layers<'a, 'b, B> {
     pub(crate) backend: &'a B,
-    pub(crate) weights: &'a mut Weights<'b>,
+    /// None for a network without weights, of which only the shapes are looked at.
+    pub(crate) weights: Option<&'a mut Weights<'b>>,
+    /// Who packs them.
+    pub(crate) workers: &'a Workers,
+}
+
+impl<'a, 'b, B> Layers<'a, 'b, B> {
+    pub(crate) fn of(backend: &'a B, workers: &'a Workers, weights: &'a mut Weights<'b>) -> Self {
+        Layers { backend, weights: Some(weights), workers }
+    }
 }
 
 impl<B: Backend> Layers<'_, '_, B> {
+    /// The tensor `name`, which must have `shape`.
+    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<HostTensor> {
+        match &mut self.weights {
+            Some(weights) => weights.tensor(name, shape),
+            None => Ok(HostTensor::hollow(shape)),
+        }
+    }
+
     /// A square convolution with a bias.
     pub(crate) fn conv(
         &mut self,
@@ -20,9 +37,9 @@ impl<B: Backend> Layers<'_, '_, B> {
         spec: ConvSpec,
     ) -> Result<B::Conv> {
         let shape = [output, input, kernel, kernel];
-        let weight = self.weights.tensor(&format!("{name}.weight"), &shape)?;
-        let bias = self.weights.tensor(&format!("{name}.bias"), &[output])?;
-        self.backend.conv(weight, Some(bias), spec)
+        let weight = self.tensor(&format!("{name}.weight"), &shape)?;
+        let bias = self.tensor(&format!("{name}.bias"), &[output])?;
+        self.workers.run(|| self.backend.conv(weight, Some(bias), spec))
     }
 
     /// A linear layer with a bias.
@@ -40,19 +57,20 @@ impl<B: Backend> Layers<'_, '_, B> {
         let mut weights = Vec::with_capacity(names.len());
         let mut biases = Vec::with_capacity(names.len());
         for name in names {
-            weights.push(self.weights.tensor(&format!("{name}.weight"), &[output, input])?);
+            weights.push(self.tensor(&format!("{name}.weight"), &[output, input])?);
             if bias {
-                biases.push(self.weights.tensor(&format!("{name}.bias"), &[output])?);
+                biases.push(self.tensor(&format!("{name}.bias"), &[output])?);
             }
         }
         let bias = if bias { Some(HostTensor::stack_rows(biases)?) } else { None };
-        self.backend.linear(HostTensor::stack_rows(weights)?, bias)
+        let weight = HostTensor::stack_rows(weights)?;
+        self.workers.run(|| self.backend.linear(weight, bias))
     }
 
     /// A normalisation with scale and shift.
     pub(crate) fn norm(&mut self, name: &str, channels: usize, spec: NormSpec) -> Result<B::Norm> {
-        let scale = self.weights.tensor(&format!("{name}.weight"), &[channels])?;
-        let shift = self.weights.tensor(&format!("{name}.bias"), &[channels])?;
+        let scale = self.tensor(&format!("{name}.weight"), &[channels])?;
+        let shift = self.tensor(&format!("{name}.bias"), &[channels])?;
         self.backend.norm(scale, shift, spec)
     }
 }

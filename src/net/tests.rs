@@ -1,7 +1,7 @@
 //! The networks against outputs recorded from diffusers and transformers.
 
 use super::{Evaluation, Layers, TextEncoder, Unet, Vae};
-use crate::backend::{Backend, HostTensor, Reference};
+use crate::backend::{Backend, HostTensor, Reference, Workers};
 use crate::golden::{Recorded, path, read, relative_error};
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
 use crate::progress::Call;
@@ -36,7 +36,9 @@ fn with_weights<R>(
     let call = Call::new();
     let meter = LoadMeter::new(&call);
     let mut weights = Weights::open(&source, folder, stem, &meter).unwrap();
-    let mut layers = Layers { backend: &Reference, weights: &mut weights };
+    let workers = Workers::caller();
+    let weights = Some(&mut weights);
+    let mut layers = Layers { backend: &Reference, weights, workers: &workers };
     load(&source, &mut layers)
 }
 

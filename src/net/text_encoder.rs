@@ -31,9 +31,8 @@ impl<B: Backend> TextEncoder<B> {
         let width = config.width;
         let norm = NormSpec::Layer { epsilon: config.epsilon };
         let embedding = |part: &str| format!("text_model.embeddings.{part}_embedding.weight");
-        let tokens = layers.weights.tensor(&embedding("token"), &[config.vocab_size, width])?;
-        let positions =
-            layers.weights.tensor(&embedding("position"), &[config.positions, width])?;
+        let tokens = layers.tensor(&embedding("token"), &[config.vocab_size, width])?;
+        let positions = layers.tensor(&embedding("position"), &[config.positions, width])?;
         let mut stack = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let at = |part: &str| format!("text_model.encoder.layers.{index}.{part}");
@@ -54,6 +53,12 @@ impl<B: Backend> TextEncoder<B> {
             final_norm: layers.norm("text_model.final_layer_norm", width, norm)?,
             config: config.clone(),
         })
+    }
+
+    /// What the tables take that are looked up on the host, in bytes.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        let numbers = |table: &HostTensor| table.shape().iter().product::<usize>() as u64;
+        (numbers(&self.tokens) + numbers(&self.positions)) * size_of::<f32>() as u64
     }
 
     /// (prompts, 1, tokens, width) from prompts of equal length.

@@ -65,10 +65,12 @@ pub fn tiny_path(name: &str) -> CString {
     CString::new(golden::path("tiny").join(name).to_str().unwrap()).unwrap()
 }
 
+/// The model at `path`, in f32.
 pub fn load(path: &CStr) -> *mut lb_model {
     let mut model = null_mut();
+    let options = lb_model_options { precision: LB_PRECISION_F32, ..made(lb_model_options_init) };
     // SAFETY: as the header asks.
-    succeed(|error| unsafe { lb_model_load(path.as_ptr(), null(), null(), &mut model, error) });
+    succeed(|error| unsafe { lb_model_load(path.as_ptr(), &options, null(), &mut model, error) });
     model
 }
 

@@ -1,7 +1,7 @@
 //! Copies of a tiny model folder, to be written in other layouts or damaged.
 
 use super::golden;
-use latentblend::{Call, Error, Model};
+use latentblend::{Error, Model};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ impl Folder {
     }
 
     pub fn load(&self) -> Result<Model, Error> {
-        Model::load(self.0.path(), &Call::new())
+        super::load(self.0.path())
     }
 
     /// The error that loading gives, which names `file`.

@@ -16,9 +16,10 @@ pub mod watched;
 
 use golden::Recorded;
 use latentblend::{
-    BlendOptions, Call, DiffusionConfig, Frame, Keyframe, Latent, Model, PredictionType, Preset,
-    Spacing,
+    BlendOptions, Call, DiffusionConfig, Frame, Keyframe, Latent, LoadOptions, Model, Precision,
+    PredictionType, Preset, Result, Spacing,
 };
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// The noise schedule of Stable Diffusion 2.0-base.
@@ -35,9 +36,19 @@ pub fn stable_diffusion_2(spacing: Spacing) -> DiffusionConfig {
     }
 }
 
-/// A tiny checkpoint of random weights: "base", "v" or "inpainting".
+/// What tests ask for whose bounds mean f32, on whatever processor they run.
+pub fn in_f32() -> LoadOptions {
+    LoadOptions { precision: Precision::F32, ..LoadOptions::default() }
+}
+
+/// The model at `path`, in f32.
+pub fn load(path: impl AsRef<Path>) -> Result<Model> {
+    Model::load_with(path, &in_f32(), &Call::new())
+}
+
+/// A tiny checkpoint of random weights, in f32: "base", "v" or "inpainting".
 pub fn tiny(name: &str) -> Model {
-    Model::load(golden::path("tiny").join(name), &Call::new()).unwrap()
+    load(golden::path("tiny").join(name)).unwrap()
 }
 
 /// One recorded (channels, height, width) as a latent.

@@ -14,7 +14,7 @@ pub fn archive(name: &str) -> PathBuf {
 
 /// Options under which the configurations are those of the tiny model `name`.
 pub fn like(name: &str) -> LoadOptions {
-    LoadOptions { config: Some(golden::path("tiny").join(name)), ..LoadOptions::default() }
+    LoadOptions { config: Some(golden::path("tiny").join(name)), ..super::in_f32() }
 }
 
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Model, Error> {

@@ -8,7 +8,7 @@
 
 use latentblend::{
     Batch, BlendOptions, Branch, Branching, Call, Context, Error, ErrorKind, Frame, Keyframe,
-    Latent, Model, Sampler, Schedule, Session, Step,
+    Latent, LoadOptions, Model, Precision, Sampler, Schedule, Session, Step,
 };
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use std::collections::BTreeMap;
@@ -71,9 +71,14 @@ fn predict(model: &Model, view: &TensorView<'_>, context: Context) -> Outcome<La
     }
 }
 
+fn load(model: &str, precision: Precision) -> Outcome<Model> {
+    let options = LoadOptions { precision, ..LoadOptions::default() };
+    Ok(Model::load_with(model, &options, &Call::new())?)
+}
+
 fn networks(model: &str, inputs: &str, outputs: &str) -> Outcome<serde_json::Value> {
     let start = Instant::now();
-    let model = Model::load(model, &Call::new())?;
+    let model = load(model, Precision::F32)?;
     let loaded = start.elapsed();
     let bytes = std::fs::read(inputs)?;
     let inputs = SafeTensors::deserialize(&bytes)?;
@@ -141,8 +146,8 @@ fn networks(model: &str, inputs: &str, outputs: &str) -> Outcome<serde_json::Val
 }
 
 /// A frame half-way between two keyframes, guided, in the fewest steps that have a tree.
-fn frame(model: &str) -> Outcome<serde_json::Value> {
-    let model = Model::load(model, &Call::new())?;
+fn frame(model: &str, precision: Precision) -> Outcome<serde_json::Value> {
+    let model = load(model, precision)?;
     let loaded = peak()?;
     let keyframes =
         [Keyframe::new("a mountain lake at dawn", 420), Keyframe::new("a lighthouse at night", 7)];
@@ -163,6 +168,9 @@ fn frame(model: &str) -> Outcome<serde_json::Value> {
     Ok(serde_json::json!({
         "size": [rendered.width(), rendered.height()],
         "evaluations": evaluations,
+        "precision": model.engine().numerics().precision,
+        "weight_bytes": model.memory_bytes(),
+        "estimated_peak_bytes": model.peak_bytes([512, 512], 2),
         "peak_bytes_loaded": loaded,
         "peak_bytes_denoised": denoised,
         "peak_bytes": peak()?,
@@ -176,8 +184,14 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         ["networks", model, inputs, outputs] => networks(model, inputs, outputs),
-        ["frame", model] => frame(model),
-        _ => Err("usage: fullsize networks MODEL INPUTS OUTPUTS | fullsize frame MODEL".into()),
+        ["frame", model, precision] => {
+            precision.parse().map_err(Into::into).and_then(|precision| frame(model, precision))
+        }
+        _ => {
+            let usage =
+                "usage: fullsize networks MODEL INPUTS OUTPUTS | fullsize frame MODEL PRECISION";
+            Err(usage.into())
+        }
     };
     match outcome {
         Ok(found) => {

@@ -66,6 +66,9 @@ constexpr Param kParams[ParamCount] = {
     choice(Precision, "precision", "Precision",
            "The numbers that the model computes with. Automatic is what the device is best at.", ModelGroup, 0,
            "Automatic|32-bit float|16-bit float|16-bit bfloat"),
+    integer(Threads, "threads", "Processor threads",
+            "How many of the processor's threads compute. 0: one for each core. The picture does not depend on it.",
+            ModelGroup, 0, 0, 1024, 64),
 
     group(PromptsGroup, "promptsGroup", "Prompts", "The two ends of the transition.", true),
     prompt(PromptA, "promptA", "Prompt A", PromptsGroup, "a white lighthouse on the left, the sea at sunset"),

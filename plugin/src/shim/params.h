@@ -15,7 +15,7 @@ enum class Kind { Group, Text, Path, Label, Button, Double, Integer, Boolean, Ch
 
 // Every parameter, as the index of its row in the table.
 enum P : int {
-    ModelGroup, ModelPath, Device, GpuNumber, Precision,
+    ModelGroup, ModelPath, Device, GpuNumber, Precision, Threads,
     PromptsGroup, PromptA, SeedA, PromptB, SeedB, Negative,
     MoreGroup, KeyframeCount, PromptC, SeedC, PromptD, SeedD, PromptE, SeedE, PromptF, SeedF, PromptG, SeedG,
     PromptH, SeedH,

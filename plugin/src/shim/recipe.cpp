@@ -66,6 +66,7 @@ Recipe recipe_of(const Values &values, double aspect, bool draft, const Pictures
         default: break;
     }
     recipe.precision = static_cast<lb_precision>(values.integer(Precision));
+    recipe.threads = static_cast<unsigned>(values.integer(Threads));
     for (int i = 0; i < values.integer(KeyframeCount); ++i)
         recipe.keyframes.emplace_back(values.text[kPrompts[i]], static_cast<unsigned>(values.integer(kSeeds[i])));
     recipe.negative = values.text[Negative];
@@ -129,7 +130,7 @@ bool bends_time(const Recipe &recipe) {
 }
 
 std::string model_key(const Recipe &r) {
-    return Key().add(r.model).add(r.device).add(r.ordinal).add(r.precision).add(r.model_flags).text();
+    return Key().add(r.model).add(r.device).add(r.ordinal).add(r.precision).add(r.threads).add(r.model_flags).text();
 }
 
 std::string session_key(const Recipe &recipe, const lb_blend_options &o) {

@@ -16,6 +16,7 @@ struct Recipe {
     std::string model;
     lb_device_kind device = LB_DEVICE_AUTO;
     unsigned ordinal = 0;
+    unsigned threads = 0;
     lb_precision precision = LB_PRECISION_AUTO;
     uint32_t model_flags = 0;
     std::vector<std::pair<std::string, unsigned>> keyframes;

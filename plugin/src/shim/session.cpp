@@ -131,6 +131,7 @@ std::shared_ptr<Model> load(const Engine &engine, const Recipe &recipe, const Po
     options.device = recipe.device;
     options.ordinal = recipe.ordinal;
     options.precision = recipe.precision;
+    options.threads = recipe.threads;
     options.flags = recipe.model_flags;
     const lb_call call = watched(poll);
     lb_model *handle = nullptr;

@@ -13,6 +13,7 @@ use super::weight::{Packed, Stored};
 use super::winograd::{self, Picture, Transformed};
 use crate::backend::{Activation, Add, ConvSpec, HostTensor, Sources};
 use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The fewest channels, in and out, whose products are worth Winograd's transforms.
@@ -37,8 +38,44 @@ enum Form {
     /// A kernel of 3x3 by Winograd's method.
     Winograd(Box<Transformed>),
     /// For a picture that is enlarged to twice its size: a small convolution for each of four pixels. For other
-    /// sizes a plain one, which is worked out when it is wanted first.
-    Enlarged { doubled: Box<[Packed<Stored>; 4]>, direct: OnceLock<Packed<Stored>> },
+    /// sizes a plain one, which is worked out when it is wanted first, and then adds to the `weights` of all.
+    Enlarged {
+        doubled: Box<[Packed<Stored>; 4]>,
+        direct: OnceLock<Packed<Stored>>,
+        weights: Arc<AtomicU64>,
+    },
+}
+
+/// Which [`Form`] suits a shape.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Winograd,
+    Enlarged,
+}
+
+impl Way {
+    fn of([outputs, channels, kh, kw]: [usize; 4], spec: ConvSpec) -> Self {
+        let same = [kh, kw] == [3, 3] && [spec.stride, spec.before, spec.after] == [1, 1, 1];
+        let large = channels >= WINOGRAD_CHANNELS && outputs >= WINOGRAD_CHANNELS;
+        if same && spec.upsamples {
+            Way::Enlarged
+        } else if same && large && channels * outputs <= WINOGRAD_WEIGHTS {
+            Way::Winograd
+        } else {
+            Way::Direct
+        }
+    }
+}
+
+/// What the packed weights of a convolution will take, in bytes, at most.
+pub(super) fn packed_bytes(shape: [usize; 4], spec: ConvSpec, half: bool) -> u64 {
+    let [outputs, channels, kh, kw] = shape;
+    let matrix = channels as u64 * outputs.next_multiple_of(16) as u64;
+    match Way::of(shape, spec) {
+        Way::Direct => matrix * (kh * kw) as u64 * if half { 2 } else { 4 },
+        Way::Winograd | Way::Enlarged => matrix * 16 * 4,
+    }
 }
 
 impl Conv {
@@ -49,6 +86,7 @@ impl Conv {
         weight: &HostTensor,
         bias: Option<&HostTensor>,
         spec: ConvSpec,
+        weights: &Arc<AtomicU64>,
     ) -> Result<Self> {
         let [outputs, channels, kh, kw]: [usize; 4] = weight
             .shape()
@@ -60,21 +98,24 @@ impl Conv {
             values[(output * channels + channel) * taps + tap]
         };
         let shape = [channels, outputs];
-        let same = [kh, kw] == [3, 3] && [spec.stride, spec.before, spec.after] == [1, 1, 1];
-        let large = channels >= WINOGRAD_CHANNELS && outputs >= WINOGRAD_CHANNELS;
-        let form = if same && spec.upsamples {
-            let doubled = doubled(level, pool, shape, bias, at);
-            Form::Enlarged { doubled: Box::new(doubled), direct: OnceLock::new() }
-        } else if same && large && channels * outputs <= WINOGRAD_WEIGHTS {
-            Form::Winograd(Box::new(Transformed::new(level, pool, shape, bias, at)))
-        } else {
-            Form::Direct(direct(level, pool, taps, shape, bias, at))
+        let form = match Way::of([outputs, channels, kh, kw], spec) {
+            Way::Enlarged => Form::Enlarged {
+                doubled: Box::new(doubled(level, pool, shape, bias, at)),
+                direct: OnceLock::new(),
+                weights: Arc::clone(weights),
+            },
+            Way::Winograd => {
+                Form::Winograd(Box::new(Transformed::new(level, pool, shape, bias, at)))
+            }
+            Way::Direct => Form::Direct(direct(level, pool, taps, shape, bias, at)),
         };
-        Ok(Conv { kernel: [kh, kw], spec, outputs, form })
+        let conv = Conv { kernel: [kh, kw], spec, outputs, form };
+        weights.fetch_add(conv.bytes(), Ordering::Relaxed);
+        Ok(conv)
     }
 
     /// What the packed weights take, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         match &self.form {
             Form::Direct(direct) => direct.bytes(),
             Form::Winograd(transformed) => transformed.bytes(),
@@ -87,8 +128,17 @@ impl Conv {
         match &self.form {
             Form::Direct(direct) => Some(direct),
             Form::Winograd(_) => None,
-            Form::Enlarged { doubled, direct } => {
-                Some(direct.get_or_init(|| undoubled(level, pool, doubled)))
+            Form::Enlarged { doubled, direct, weights } => {
+                if direct.get().is_none() {
+                    // Not while others wait for it: packing is shared among threads, and one that helps may
+                    // take up another call of this very convolution. Two may then pack the same.
+                    let made = undoubled(level, pool, doubled);
+                    let bytes = made.bytes();
+                    if direct.set(made).is_ok() {
+                        weights.fetch_add(bytes, Ordering::Relaxed);
+                    }
+                }
+                direct.get()
             }
         }
     }

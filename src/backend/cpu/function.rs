@@ -11,7 +11,7 @@ use crate::backend::Activation;
 /// Adding it rounds to an integer, which the low bits of the sum then hold.
 const ROUND: f32 = 12_582_912.0;
 
-/// e^x. Below -87 it is e^-87, above 88 e^88: nothing here depends on more.
+/// e^x. Below -87 it is e^-87, above 88 e^88: nothing here depends on more. What is no number stays none.
 ///
 /// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by its series to the sixth power, whose rest is 1e-8 there.
 #[inline(always)]
@@ -19,7 +19,8 @@ pub(super) unsafe fn exp<S: Simd>(x: S) -> S {
     // SAFETY: the caller has the instructions of S, as of all functions here.
     unsafe {
         let c = |value: f32| S::splat(value);
-        let x = x.max(c(-87.0)).min(c(88.0));
+        // The second operand is what comes of one that is no number.
+        let x = c(88.0).min(c(-87.0).max(x));
         let shifted = x.mul_add(c(std::f32::consts::LOG2_E), c(ROUND));
         let n = shifted.sub(c(ROUND));
         // ln 2 in two parts, the first of few bits, so that n times it is exact.

@@ -1,6 +1,7 @@
 //! In: the processor, and the name of a level where a caller forces one. Out: [`Level`], which
 //! instructions the kernels use.
 
+use crate::backend::Precision;
 use crate::error::{Error, ErrorKind, Result};
 use std::fmt;
 
@@ -44,6 +45,24 @@ impl Level {
     /// The fastest level of this processor.
     pub fn best() -> Self {
         Level::ALL.into_iter().rev().find(|level| level.is_available()).unwrap_or(Level::Portable)
+    }
+
+    /// The precision that is fastest in it.
+    pub fn precision(self) -> Precision {
+        Precision::F32
+    }
+
+    /// The level that `LATENTBLEND_CPU_LEVEL` asks for: one's name, or "best", which it is where nothing is set.
+    /// `None` for "reference", which is no level.
+    ///
+    /// # Errors
+    /// As [`Level::named`].
+    pub fn from_environment() -> Result<Option<Self>> {
+        match std::env::var("LATENTBLEND_CPU_LEVEL").unwrap_or_default().as_str() {
+            "reference" => Ok(None),
+            "" | "best" => Ok(Some(Level::best())),
+            name => Level::named(name).map(Some),
+        }
     }
 
     /// The level named `name`, in any case.

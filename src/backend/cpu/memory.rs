@@ -5,74 +5,103 @@
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One cache line, so that a vector never straddles two.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// Idle buffers above this many bytes in all go back to the system.
-const IDLE_BYTES: usize = 256 << 20;
-
-/// Before a new buffer of as many bytes is made, idle ones of other sizes go.
-const LARGE_BYTES: usize = 32 << 20;
+/// Buffers from this many bytes on are used again for their own size only; smaller ones also for one that is a
+/// quarter less.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// Buffers that wait to be used again. A network asks for the same sizes at every step, and fresh memory
 /// of the system costs a fault per page.
+///
+/// Idle buffers never take more than was in use before: what is held in all has the peak of what is used, which
+/// a dry run tells (`shapes.rs`).
 #[derive(Default)]
-pub(super) struct Pool {
-    idle: Mutex<BTreeMap<usize, Vec<Vec<Line>>>>,
-    idle_bytes: AtomicUsize,
+pub(super) struct Pool(Mutex<Buffers>);
+
+#[derive(Default)]
+struct Buffers {
+    /// By their number of lines.
+    idle: BTreeMap<usize, Vec<Vec<Line>>>,
+    idle_bytes: usize,
+    used_bytes: usize,
+    /// The most that was in use.
+    peak_bytes: usize,
+}
+
+impl Buffers {
+    /// An idle buffer for `lines`.
+    fn found(&mut self, lines: usize) -> Option<Vec<Line>> {
+        let more = if lines * size_of::<Line>() < LARGE_BYTES { lines / 4 } else { 0 };
+        let size = *self.idle.range(lines..=lines + more).next()?.0;
+        let buffers = self.idle.get_mut(&size)?;
+        let buffer = buffers.pop();
+        if buffers.is_empty() {
+            self.idle.remove(&size);
+        }
+        self.idle_bytes -= size * size_of::<Line>();
+        buffer
+    }
+
+    /// Takes idle buffers out until the others fit beside what is in use, the largest first.
+    fn surplus(&mut self) -> Vec<Vec<Line>> {
+        let mut out = Vec::new();
+        while self.used_bytes + self.idle_bytes > self.peak_bytes
+            && let Some(mut largest) = self.idle.last_entry()
+        {
+            let bytes = largest.key() * size_of::<Line>();
+            out.extend(largest.get_mut().pop());
+            if largest.get().is_empty() {
+                largest.remove();
+            }
+            self.idle_bytes -= bytes;
+        }
+        out
+    }
 }
 
 impl Pool {
     /// A buffer of `length` values, whatever they are.
     pub(super) fn take(self: &Arc<Self>, length: usize) -> Buffer {
         let lines = length.div_ceil(16);
-        let found = {
-            let mut idle = self.idle.lock();
-            // One up to a quarter too large is better than another.
-            let size = idle.range(lines..=lines + lines / 4).next().map(|(&size, _)| size);
-            size.and_then(|size| {
-                let buffers = idle.get_mut(&size)?;
-                let buffer = buffers.pop();
-                if buffers.is_empty() {
-                    idle.remove(&size);
-                }
-                buffer
-            })
+        let (found, surplus) = {
+            let mut buffers = self.0.lock();
+            let found = buffers.found(lines);
+            buffers.used_bytes += found.as_ref().map_or(lines, Vec::len) * size_of::<Line>();
+            buffers.peak_bytes = buffers.peak_bytes.max(buffers.used_bytes);
+            let surplus = if found.is_none() { buffers.surplus() } else { Vec::new() };
+            (found, surplus)
         };
-        let lines = match found {
-            Some(found) => {
-                self.idle_bytes.fetch_sub(size_of_val(&*found), Ordering::Relaxed);
-                found
-            }
-            None => {
-                if lines * size_of::<Line>() >= LARGE_BYTES {
-                    self.empty();
-                }
-                vec![Line([0.0; 16]); lines]
-            }
-        };
+        drop(surplus);
+        let lines = found.unwrap_or_else(|| vec![Line([0.0; 16]); lines]);
         Buffer { lines, length, pool: Arc::clone(self) }
-    }
-
-    /// Gives all idle buffers back to the system.
-    fn empty(&self) {
-        let idle = std::mem::take(&mut *self.idle.lock());
-        let bytes = |lines: &Vec<Line>| size_of_val(&**lines);
-        let sum = idle.values().flatten().map(bytes).sum();
-        self.idle_bytes.fetch_sub(sum, Ordering::Relaxed);
     }
 
     fn give_back(&self, lines: Vec<Line>) {
         let bytes = size_of_val(&*lines);
-        if bytes == 0 || self.idle_bytes.load(Ordering::Relaxed) + bytes > IDLE_BYTES {
-            return;
+        let mut buffers = self.0.lock();
+        buffers.used_bytes -= bytes;
+        if bytes > 0 {
+            buffers.idle_bytes += bytes;
+            buffers.idle.entry(lines.len()).or_default().push(lines);
         }
-        self.idle_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.idle.lock().entry(lines.len()).or_default().push(lines);
+    }
+
+    /// What is in use or idle, in bytes.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let buffers = self.0.lock();
+        buffers.used_bytes + buffers.idle_bytes
+    }
+
+    /// The most bytes that were ever in use.
+    #[cfg(test)]
+    pub(super) fn peak_bytes(&self) -> usize {
+        self.0.lock().peak_bytes
     }
 }
 

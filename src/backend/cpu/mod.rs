@@ -22,7 +22,9 @@ pub use level::Level;
 pub(super) use memory::Tensor;
 pub(super) use norm::Norm;
 
-use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Numerics, Sources};
+use crate::backend::{
+    Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Sources,
+};
 use crate::error::{Error, Result};
 pub(super) use conv::Conv;
 
@@ -42,7 +44,7 @@ pub struct Cpu {
     level: Level,
     pool: Arc<Pool>,
     /// The bytes of all packed weights.
-    weights: AtomicU64,
+    weights: Arc<AtomicU64>,
 }
 
 /// A linear layer.
@@ -54,20 +56,7 @@ impl Cpu {
     /// A backend that uses the instructions of `level`, or, where this processor lacks them, the best it has.
     pub fn new(level: Level) -> Self {
         let level = if level.is_available() { level } else { Level::best() };
-        Cpu { level, pool: Arc::default(), weights: AtomicU64::new(0) }
-    }
-
-    /// The backend that `LATENTBLEND_CPU_LEVEL` asks for: a level's name, or "best", which it is where nothing
-    /// is set. `None` for "reference", which is not this backend.
-    ///
-    /// # Errors
-    /// As [`Level::named`].
-    pub fn from_environment() -> Result<Option<Self>> {
-        match std::env::var("LATENTBLEND_CPU_LEVEL").unwrap_or_default().as_str() {
-            "reference" => Ok(None),
-            "" | "best" => Ok(Some(Cpu::new(Level::best()))),
-            name => Ok(Some(Cpu::new(Level::named(name)?))),
-        }
+        Cpu { level, pool: Arc::default(), weights: Arc::default() }
     }
 
     /// The instructions in use.
@@ -117,10 +106,21 @@ impl Backend for Cpu {
         self.weights.load(Ordering::Relaxed)
     }
 
+    fn footprint(&self) -> Footprint {
+        Footprint {
+            // A task's block of rows, patches and products.
+            thread: 3 << 20,
+            conv: conv::packed_bytes,
+            linear: |[outputs, inputs], half| {
+                let numbers = inputs as u64 * outputs.next_multiple_of(16) as u64;
+                numbers * if half { 2 } else { 4 }
+            },
+            ..Footprint::default()
+        }
+    }
+
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
-        let conv = Conv::new(self.level, &self.pool, &weight, bias.as_ref(), spec)?;
-        self.weights.fetch_add(conv.bytes(), Ordering::Relaxed);
-        Ok(conv)
+        Conv::new(self.level, &self.pool, &weight, bias.as_ref(), spec, &self.weights)
     }
 
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {

@@ -29,7 +29,9 @@ pub(super) trait Simd: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     unsafe fn div(self, other: Self) -> Self;
+    /// `other` where either is no number.
     unsafe fn max(self, other: Self) -> Self;
+    /// `other` where either is no number.
     unsafe fn min(self, other: Self) -> Self;
     /// self * factor + term
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;

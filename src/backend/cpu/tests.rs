@@ -405,3 +405,84 @@ fn neither_batch_nor_threads_show() {
         }
     }
 }
+
+#[test]
+fn what_is_no_number_stays_none_in_attention() {
+    for cpu in levels() {
+        let mut source = Source(7);
+        let (tokens, heads, width) = (70, 2, 20);
+        let pitch = 3 * heads * width;
+        for key in [0, 3, 37, 69] {
+            let mut values = source.tensor(&[1, 1, tokens, pitch]).into_data();
+            // One number of one key of the second head.
+            values[key * pitch + heads * width + width + 5] = f32::NAN;
+            let qkv = HostTensor::new([1, 1, tokens, pitch], values).unwrap();
+            let qkv = cpu.upload(&qkv).unwrap();
+            for causal in [false, true] {
+                let got = cpu.self_attention(&qkv, heads, causal).unwrap();
+                let got = cpu.download(&got).unwrap();
+                for (token, row) in got.data().chunks(heads * width).enumerate() {
+                    let (whole, hit) = row.split_at(width);
+                    assert!(whole.iter().all(|v| v.is_finite()), "{} {token}", cpu.level());
+                    let sees = !causal || token >= key;
+                    let as_wanted = |v: &f32| if sees { v.is_nan() } else { v.is_finite() };
+                    assert!(hit.iter().all(as_wanted), "{} key {key}, {token}", cpu.level());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_made_late_are_counted() {
+    let cpu = Cpu::new(Level::best());
+    let mut source = Source(8);
+    let weight = source.tensor(&[40, 12, 3, 3]);
+    let conv = cpu.conv(weight, None, ConvSpec::upsampling()).unwrap();
+    let at_load = cpu.weight_bytes(0);
+    let x = cpu.upload(&source.tensor(&[1, 3, 3, 12])).unwrap();
+    cpu.upsample_conv2d(&x, 6, 6, &conv).unwrap();
+    assert_eq!(cpu.weight_bytes(0), at_load);
+    for _ in 0..3 {
+        cpu.upsample_conv2d(&x, 5, 6, &conv).unwrap();
+        // Nine numbers in place of sixteen.
+        assert_eq!(cpu.weight_bytes(0), at_load + at_load / 16 * 9);
+    }
+}
+
+#[test]
+fn one_convolution_may_run_in_many_tasks_at_once() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    for round in 0..20 {
+        let cpu = Cpu::new(Level::best());
+        let mut source = Source(round);
+        let weight = source.tensor(&[96, 96, 3, 3]);
+        let conv = cpu.conv(weight, None, ConvSpec::upsampling()).unwrap();
+        let x = cpu.upload(&source.tensor(&[1, 3, 3, 96])).unwrap();
+        let run = |_| {
+            let y = cpu.upsample_conv2d(&x, 5, 6, &conv).unwrap();
+            cpu.download(&y).unwrap()
+        };
+        use rayon::prelude::*;
+        let all: Vec<HostTensor> =
+            pool.install(|| (0..16).into_par_iter().with_max_len(1).map(run).collect());
+        assert!(all.iter().all(|y| *y == all[0]));
+    }
+}
+
+#[test]
+fn memory_in_use_and_idle_stays_within_the_peak_of_what_was_in_use() {
+    let cpu = Cpu::new(Level::best());
+    let mut source = Source(9);
+    let large = cpu.upload(&source.tensor(&[1, 64, 64, 64])).unwrap();
+    drop(large);
+    let peak = cpu.pool.peak_bytes();
+    assert_eq!(peak, 64 * 64 * 64 * 4);
+    for side in [8, 24, 40, 56, 63, 10] {
+        let x = cpu.upload(&source.tensor(&[1, side, side, 64])).unwrap();
+        assert_eq!(cpu.pool.peak_bytes(), peak);
+        assert!(cpu.pool.held_bytes() <= peak, "{side}");
+        drop(x);
+        assert!(cpu.pool.held_bytes() <= peak, "{side}");
+    }
+}
