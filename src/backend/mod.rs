@@ -21,7 +21,7 @@ mod matrix;
 mod numerics;
 mod reference;
 
-pub use cpu::{Cpu, Level};
+pub use cpu::{Cpu, CpuBf16, Level};
 pub use host::HostTensor;
 pub use numerics::Numerics;
 pub use reference::Reference;

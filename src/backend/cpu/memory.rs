@@ -58,6 +58,12 @@ impl Pool {
         Buffer { lines, length, pool: Arc::clone(self) }
     }
 
+    /// A new buffer of `length` zeros.
+    pub(super) fn fresh(self: &Arc<Self>, length: usize) -> Buffer {
+        let lines = vec![Line([0.0; 16]); length.div_ceil(16)];
+        Buffer { lines, length, pool: Arc::clone(self) }
+    }
+
     /// Gives all idle buffers back to the system.
     fn empty(&self) {
         let idle = std::mem::take(&mut *self.idle.lock());
