@@ -25,7 +25,7 @@ mod reference;
 mod shapes;
 mod workers;
 
-pub use cpu::{Cpu, Level};
+pub use cpu::{Cpu, CpuBf16, Level};
 pub use footprint::Footprint;
 pub use host::HostTensor;
 pub use numerics::Numerics;

@@ -8,7 +8,7 @@ use super::needs::check;
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
 use super::state::Trail;
-use crate::backend::{Backend, Cpu, Reference, Workers};
+use crate::backend::{Backend, Cpu, CpuBf16, Precision, Reference, Workers};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, working_size_in};
 use crate::model::{
@@ -231,6 +231,9 @@ impl Model {
         let ask = options.prediction_type.is_none() && !stated;
         let how = (Workers::new(options.threads)?, options, ask);
         let (engine, found) = match (level, precision) {
+            (Some(level), Precision::Bf16) => {
+                loaded(CpuBf16::new(level), source, &meter, configs, how)?
+            }
             (Some(level), _) => loaded(Cpu::new(level), source, &meter, configs, how)?,
             (None, _) => loaded(Reference, source, &meter, configs, how)?,
         };

@@ -4,7 +4,7 @@
 //! The networks themselves are run, on a backend that computes nothing: no formula has to follow them.
 
 use super::memory::physical;
-use crate::backend::{Backend, Cpu, Footprint, HostTensor, Precision, Reference, Shapes, Workers};
+use crate::backend::{Backend, Cpu, CpuBf16, Footprint, HostTensor, Precision, Reference, Shapes, Workers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{TextConfig, UnetConfig, VaeConfig};
 use crate::net::{Evaluation, Layers, TextEncoder, Unet, Vae};
@@ -120,6 +120,7 @@ pub(crate) fn estimate(
     size: [usize; 2],
 ) -> Result<[u64; 2]> {
     let footprint = match Precision::Auto.on_cpu()? {
+        (Some(level), Precision::Bf16) => CpuBf16::new(level).footprint(),
         (Some(level), _) => Cpu::new(level).footprint(),
         (None, _) => Reference.footprint(),
     };

@@ -34,6 +34,7 @@ fn instructions() -> Vec<(&'static str, bool)> {
             ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
             ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
             ("avx512fp16", is_x86_feature_detected!("avx512fp16")),
+            ("amx", Level::Amx.is_available()),
         ]
     }
     #[cfg(target_arch = "aarch64")]

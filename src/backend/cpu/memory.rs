@@ -81,6 +81,15 @@ impl Pool {
         Buffer { lines, length, pool: Arc::clone(self) }
     }
 
+    /// A new buffer of `length` zeros, no larger than it must be: for what stays.
+    pub(super) fn fresh(self: &Arc<Self>, length: usize) -> Buffer {
+        let lines = vec![Line([0.0; 16]); length.div_ceil(16)];
+        let mut buffers = self.0.lock();
+        buffers.used_bytes += size_of_val(&*lines);
+        buffers.peak_bytes = buffers.peak_bytes.max(buffers.used_bytes);
+        Buffer { lines, length, pool: Arc::clone(self) }
+    }
+
     fn give_back(&self, lines: Vec<Line>) {
         let bytes = size_of_val(&*lines);
         let mut buffers = self.0.lock();

@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "products over rows whose lifetimes are seen here")]
 
 mod attention;
+mod bf16;
 mod conv;
 mod finish;
 mod function;
@@ -18,6 +19,7 @@ mod tests;
 mod weight;
 mod winograd;
 
+pub use bf16::CpuBf16;
 pub use level::Level;
 pub(super) use memory::Tensor;
 pub(super) use norm::Norm;
@@ -53,9 +55,10 @@ pub struct Linear {
 }
 
 impl Cpu {
-    /// A backend that uses the instructions of `level`, or, where this processor lacks them, the best it has.
+    /// A backend that uses the instructions of `level`, or, where this processor lacks them, the best it has. Of
+    /// the levels that differ only in bf16 it is the first.
     pub fn new(level: Level) -> Self {
-        let level = if level.is_available() { level } else { Level::best() };
+        let level = if level.is_available() { level } else { Level::best() }.full();
         Cpu { level, pool: Arc::default(), weights: Arc::default() }
     }
 

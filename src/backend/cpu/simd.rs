@@ -63,7 +63,7 @@ impl Level {
             Level::Avx2 => unsafe { x86::avx2(kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Level::Avx512 => unsafe { x86::avx512(kernel) },
+            Level::Avx512 | Level::Avx512Bf16 | Level::Amx => unsafe { x86::avx512(kernel) },
             #[cfg(not(target_arch = "x86_64"))]
             // SAFETY: as for the first arm.
             _ => unsafe { kernel.run::<Portable>() },
@@ -73,7 +73,7 @@ impl Level {
 
 /// Vectors as arrays, which the compiler turns into whatever the architecture has.
 #[derive(Clone, Copy)]
-pub(super) struct Portable([f32; 8]);
+pub(super) struct Portable(pub(super) [f32; 8]);
 
 impl Portable {
     #[inline(always)]
@@ -141,7 +141,7 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use super::{Kernel, Simd};
     use std::arch::x86_64::*;
 
@@ -159,11 +159,11 @@ mod x86 {
 
     /// 8 lanes.
     #[derive(Clone, Copy)]
-    pub(super) struct Avx2(__m256);
+    pub(in crate::backend::cpu) struct Avx2(pub(in crate::backend::cpu) __m256);
 
     /// 16 lanes.
     #[derive(Clone, Copy)]
-    pub(super) struct Avx512(__m512);
+    pub(in crate::backend::cpu) struct Avx512(pub(in crate::backend::cpu) __m512);
 
     /// One arithmetic function by the intrinsic of the same two operands.
     macro_rules! binary {
