@@ -103,6 +103,14 @@ typedef struct lb_model_options {
   lb_precision precision;
   // 0, or LB_MODEL_DEMO_INPAINTING.
   uint32_t flags;
+  // How many threads the model computes with, besides those that call: 0, one for each core, to 1024. Models
+  // of one number share them. Frames do not depend on it.
+  uint32_t threads;
+  // Zero.
+  uint32_t reserved;
+  // The most bytes of memory that the weights and any call on them may take together, by an estimate made
+  // before: what would take more is LB_ERROR_OUT_OF_MEMORY. 0: what the machine has.
+  uint64_t memory_limit;
 } lb_model_options;
 
 // What a call is at.
@@ -169,6 +177,12 @@ typedef struct lb_model_info {
   const char *fingerprint;
   // Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
   uint64_t samples;
+  // What the model computes with: an LB_PRECISION value, never LB_PRECISION_AUTO.
+  lb_precision precision;
+  // How many threads it computes with.
+  uint32_t threads;
+  // The most bytes of memory that the weights and a frame of the native size take together, by an estimate.
+  uint64_t peak_bytes;
 } lb_model_info;
 
 // What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
@@ -588,13 +602,14 @@ typedef struct lb_restore_options {
 // An NVIDIA GPU.
 #define LB_DEVICE_CUDA 2
 
-// What the device is best at.
+// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies in bf16
+// that, else 32-bit floats. The environment variable LATENTBLEND_PRECISION ("f32", "bf16") names another.
 #define LB_PRECISION_AUTO 0
 
 // 32-bit floats.
 #define LB_PRECISION_F32 1
 
-// 16-bit floats, sums in 32.
+// 16-bit floats, sums in 32. For GPUs.
 #define LB_PRECISION_F16 2
 
 // 16-bit brain floats, sums in 32.
