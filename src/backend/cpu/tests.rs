@@ -7,10 +7,10 @@ use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec};
 const BOUND: f64 = 1e-6;
 
 /// Repeatable values, roughly normal.
-struct Source(u64);
+pub(super) struct Source(pub(super) u64);
 
 impl Source {
-    fn next(&mut self) -> f32 {
+    pub(super) fn next(&mut self) -> f32 {
         let mut sum = 0.0;
         for _ in 0..4 {
             self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -19,14 +19,15 @@ impl Source {
         sum * 1.7
     }
 
-    fn tensor(&mut self, shape: &[usize]) -> HostTensor {
+    pub(super) fn tensor(&mut self, shape: &[usize]) -> HostTensor {
         let length = shape.iter().product();
         HostTensor::new(shape, (0..length).map(|_| self.next()).collect()).unwrap()
     }
 }
 
 fn levels() -> Vec<Cpu> {
-    let (have, lack): (Vec<_>, Vec<_>) = Level::ALL.into_iter().partition(|l| l.is_available());
+    let all = Level::ALL.into_iter().filter(|level| *level == level.full());
+    let (have, lack): (Vec<_>, Vec<_>) = all.partition(|l| l.is_available());
     for level in lack {
         println!("skipped: this processor has no {level}");
     }
@@ -55,7 +56,7 @@ fn erf(x: f64) -> f64 {
     if x.abs() > 5.0 { x.signum() } else { sum * 2.0 / std::f64::consts::PI.sqrt() }
 }
 
-fn activated(activation: Activation, x: f64) -> f64 {
+pub(super) fn activated(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Identity => x,
         Activation::Silu => x / (1.0 + (-x).exp()),
@@ -64,7 +65,7 @@ fn activated(activation: Activation, x: f64) -> f64 {
 }
 
 /// conv(x) + bias over (n, h, w, c) values.
-fn convolved(
+pub(super) fn convolved(
     x: &[f64],
     [n, h, w, c]: [usize; 4],
     weight: &HostTensor,
@@ -100,12 +101,12 @@ fn convolved(
     (out, [n, out_h, out_w, outputs])
 }
 
-fn wide(x: &HostTensor) -> Vec<f64> {
+pub(super) fn wide(x: &HostTensor) -> Vec<f64> {
     x.data().iter().map(|&v| f64::from(v)).collect()
 }
 
 /// The channels of two tensors side by side.
-fn joined(a: &HostTensor, b: &HostTensor) -> HostTensor {
+pub(super) fn joined(a: &HostTensor, b: &HostTensor) -> HostTensor {
     let [n, h, w, ca]: [usize; 4] = a.shape().try_into().unwrap();
     let cb = b.shape()[3];
     let pixels = a.data().chunks(ca).zip(b.data().chunks(cb));
@@ -113,7 +114,7 @@ fn joined(a: &HostTensor, b: &HostTensor) -> HostTensor {
         .unwrap()
 }
 
-fn normed(x: &[f64], [n, h, w, c]: [usize; 4], groups: usize, epsilon: f64) -> Vec<f64> {
+pub(super) fn normed(x: &[f64], [n, h, w, c]: [usize; 4], groups: usize, epsilon: f64) -> Vec<f64> {
     let (width, mut out) = (c / groups, x.to_vec());
     for sample in 0..n {
         for group in 0..groups {
@@ -132,7 +133,7 @@ fn normed(x: &[f64], [n, h, w, c]: [usize; 4], groups: usize, epsilon: f64) -> V
 }
 
 /// (samples, height, width, channels, outputs, kernel, stride, before, after)
-const SHAPES: [[usize; 9]; 12] = [
+pub(super) const SHAPES: [[usize; 9]; 12] = [
     // Winograd's method: odd sizes, several blocks of channels, several samples.
     [1, 9, 11, 64, 64, 3, 1, 1, 1],
     [3, 8, 8, 50, 75, 3, 1, 1, 1],
@@ -298,7 +299,7 @@ fn transformer_layers_are_their_sums() {
 }
 
 /// Attention of one head: rows of `width` values.
-fn attended(q: &[f64], k: &[f64], v: &[f64], width: usize, causal: bool) -> Vec<f64> {
+pub(super) fn attended(q: &[f64], k: &[f64], v: &[f64], width: usize, causal: bool) -> Vec<f64> {
     let mut out = Vec::new();
     for (row, q) in q.chunks(width).enumerate() {
         let seen = if causal { row + 1 } else { k.len() / width };

@@ -1,54 +1,60 @@
 //! In: packed weights and activations. Out: activations. The operations of the waist in bf16: weights and
-//! activations are kept in it, sums, epilogues and statistics are f32 or f64.
+//! activations are kept in it, sums, epilogues and statistics are f32 or f64. What comes in from the host and what
+//! goes out (latents, predictions, pictures) stays in f32.
+#![allow(unsafe_code, reason = "products whose results are seen here")]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+mod attention;
+mod conv;
+mod finish;
+mod function;
+mod norm;
+mod packed;
+mod product;
+mod source;
 mod tensor;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
 
 use crate::backend::cpu::memory::{Pool, Tensor as Full};
-use crate::backend::cpu::{Conv, Cpu, Level, Linear, Norm};
+use crate::backend::cpu::{Cpu, Level, Norm};
 use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Numerics, Sources};
-use crate::error::Result;
-use half::bf16;
-use rayon::prelude::*;
-use std::sync::Arc;
-use tensor::Tensor;
+use crate::error::{Error, Result};
+use attention::{Head, Part, attend};
+pub(in crate::backend) use conv::Conv;
+use finish::{Gate, Result16, Write};
+use norm::{Target, normalize};
+use packed::{COLUMNS, Packed};
+use product::{product, share};
+use source::{Layout, Padded, Places, Source};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+pub(in crate::backend) use tensor::Tensor;
+use tensor::{Brain, Data};
 
 /// The backend of the machine's own processor, bf16.
 pub struct CpuBf16 {
     level: Level,
     pool: Arc<Pool>,
+    /// The bytes of all packed weights.
+    weights: AtomicU64,
+    /// What is done in f32.
     full: Cpu,
 }
 
-/// An [`Add`] in f32.
-enum Wide {
-    Nothing,
-    Residual(Full),
-    Channels(Full),
-}
-
-impl Wide {
-    fn add(&self) -> Add<'_, Full> {
-        match self {
-            Wide::Nothing => Add::Nothing,
-            Wide::Residual(x) => Add::Residual(x),
-            Wide::Channels(x) => Add::Channels(x),
-        }
-    }
-}
-
-/// The same numbers, rounded.
-fn rounded(host: HostTensor) -> Result<HostTensor> {
-    let shape = host.shape().to_vec();
-    let mut values = host.into_data();
-    values.par_iter_mut().with_min_len(1 << 14).for_each(|v| *v = bf16::from_f32(*v).to_f32());
-    HostTensor::new(shape, values)
+/// A linear layer.
+pub struct Linear {
+    weight: Packed,
 }
 
 impl CpuBf16 {
     /// A backend that uses the instructions of `level`, or, where this processor lacks them, the best it has.
     pub fn new(level: Level) -> Self {
         let level = if level.is_available() { level } else { Level::best() };
-        CpuBf16 { level, pool: Arc::default(), full: Cpu::new(level) }
+        CpuBf16 { level, pool: Arc::default(), weights: AtomicU64::new(0), full: Cpu::new(level) }
     }
 
     /// The instructions in use.
@@ -56,34 +62,73 @@ impl CpuBf16 {
         self.level
     }
 
-    fn wide(&self, add: Add<'_, Tensor>) -> Wide {
-        match add {
-            Add::Nothing => Wide::Nothing,
-            Add::Residual(x) => Wide::Residual(x.widened(&self.pool)),
-            Add::Channels(x) => Wide::Channels(x.widened(&self.pool)),
+    /// activation(rows of `x` times linear) + add
+    fn linear_of(
+        &self,
+        x: &Tensor,
+        linear: &Linear,
+        activation: Activation,
+        add: Add<'_, Tensor>,
+    ) -> Tensor {
+        let [n, h, w, _] = x.shape;
+        let shape = [n, h, w, linear.weight.outputs];
+        let mut out = Result16::new(&self.pool, shape);
+        let finish = Write { out: out.shared(), activation, add: (&add).into() };
+        // SAFETY: `out` has a value for each row and output.
+        unsafe { self.rows_of(x, &linear.weight, &finish) }
+        out.tensor(shape)
+    }
+
+    /// The product of the pixels of `x` and `weight`.
+    ///
+    /// # Safety
+    /// As for `product`.
+    unsafe fn rows_of(&self, x: &Tensor, weight: &Packed, finish: &impl finish::Finish) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if let Some(source) = Source::plain(x.into()) {
+                return product(self.level, &source, weight, finish);
+            }
+            let rows = x.shape[..3].iter().product();
+            let flat = Tensor { shape: [1, 1, rows, x.channels()], data: x.data.clone() };
+            let padded = Padded::copied(&self.pool, (&flat).into(), [1, rows], [[0; 2]; 2], 1);
+            let source = Source::padded(&padded, 1, &source::pixels(rows), [0, 0], Places::Same);
+            product(self.level, &source, weight, finish)
         }
     }
 
-    /// What `operation` makes of the sources in f32, in bf16.
-    fn with_sources(
+    /// activation(norm(x)) in rows.
+    fn normalized(&self, x: Sources<'_, Tensor>, norm: &Norm, activation: Activation) -> Tensor {
+        let [n, h, w, _] = x.first.shape;
+        let channels = norm.scale.len();
+        let shape = [n, h, w, channels];
+        let mut out = Brain::take(&self.pool, shape.iter().product());
+        let layout = Layout::dense(shape);
+        let target = Target { values: out.values_mut().as_mut_ptr(), layout, channels };
+        // SAFETY: `out` has a value for each of `x`.
+        unsafe { normalize(self.level, x, norm, activation, target) }
+        Tensor::new(shape, out)
+    }
+
+    /// Calls `operation` with the sources in bf16.
+    fn with_sources<R>(
         &self,
         x: Sources<'_, Tensor>,
-        operation: impl FnOnce(Sources<'_, Full>) -> Result<Full>,
-    ) -> Result<Tensor> {
-        let first = x.first.widened(&self.pool);
-        let second = x.second.map(|x| x.widened(&self.pool));
-        let result = operation(Sources { first: &first, second: second.as_ref() })?;
-        Ok(self.kept(result))
+        operation: impl FnOnce(Sources<'_, Tensor>) -> R,
+    ) -> R {
+        let first = x.first.brain(&self.pool);
+        let second = x.second.map(|x| x.brain(&self.pool));
+        operation(Sources { first: &first, second: second.as_deref() })
     }
 
-    /// Results of few channels stay as they are: they are predictions and pictures.
-    fn kept(&self, full: Full) -> Tensor {
-        if full.channels() < FEW { full.into() } else { Tensor::narrowed(&self.pool, &full) }
+    /// Calls `operation` with what is added to every pixel in bf16.
+    fn with_add<R>(&self, add: Add<'_, Tensor>, operation: impl FnOnce(Add<'_, Tensor>) -> R) -> R {
+        match add {
+            Add::Channels(x) => operation(Add::Channels(&x.brain(&self.pool))),
+            other => operation(other),
+        }
     }
 }
-
-/// Fewer channels than this are no layer within a network, but what comes out of it: f32.
-const FEW: usize = 16;
 
 impl Backend for CpuBf16 {
     type Tensor = Tensor;
@@ -99,16 +144,27 @@ impl Backend for CpuBf16 {
         }
     }
 
-    fn weight_bytes(&self, numbers: u64) -> u64 {
-        self.full.weight_bytes(numbers)
+    fn weight_bytes(&self, _: u64) -> u64 {
+        self.weights.load(Ordering::Relaxed)
     }
 
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
-        self.full.conv(rounded(weight)?, bias, spec)
+        let conv = Conv::new(&self.pool, &weight, bias.as_ref(), spec)?;
+        self.weights.fetch_add(conv.bytes(), Ordering::Relaxed);
+        Ok(conv)
     }
 
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {
-        self.full.linear(rounded(weight)?, bias)
+        let [outputs, inputs]: [usize; 2] = weight
+            .shape()
+            .try_into()
+            .map_err(|_| Error::internal("a linear layer's weight has not two axes"))?;
+        let bias = bias.as_ref().map(HostTensor::data);
+        let values = weight.data();
+        let at = |_: usize, input: usize, output: usize| values[output * inputs + input];
+        let weight = Packed::new(&self.pool, [1, inputs, outputs], bias, at);
+        self.weights.fetch_add(weight.bytes(), Ordering::Relaxed);
+        Ok(Linear { weight })
     }
 
     fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Norm> {
@@ -128,18 +184,20 @@ impl Backend for CpuBf16 {
     }
 
     fn gather(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
-        match &x.data {
-            tensor::Data::Full(x) => Ok(self.full.gather(x, rows)?.into()),
-            tensor::Data::Brain(_) => {
-                let x = self.full.gather(&x.widened(&self.pool), rows)?;
-                Ok(Tensor::narrowed(&self.pool, &x))
-            }
+        let Data::Brain(values) = &x.data else {
+            return Ok(self.full.gather(&x.widened(&self.pool), rows)?.into());
+        };
+        let [_, h, w, c] = x.shape;
+        let size = h * w * c;
+        let mut out = Brain::take(&self.pool, rows.len() * size);
+        for (out, &row) in out.values_mut().chunks_mut(size.max(1)).zip(rows) {
+            out.copy_from_slice(&values.values()[row * size..(row + 1) * size]);
         }
+        Ok(Tensor::new([rows.len(), h, w, c], out))
     }
 
     fn conv2d(&self, x: Sources<'_, Tensor>, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
-        let add = self.wide(add);
-        self.with_sources(x, |x| self.full.conv2d(x, conv, add.add()))
+        self.with_add(add, |add| self.with_sources(x, |x| conv.run(self.level, &self.pool, x, add)))
     }
 
     fn norm_conv2d(
@@ -150,8 +208,16 @@ impl Backend for CpuBf16 {
         conv: &Conv,
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
-        let add = self.wide(add);
-        self.with_sources(x, |x| self.full.norm_conv2d(x, norm, activation, conv, add.add()))
+        let [n, h, w, _] = x.first.shape;
+        let (geometry, zeros) = conv.geometry([h, w])?;
+        let shape = [n, h, w, norm.scale.len()];
+        let mut padded = Padded::new(&self.pool, shape, zeros, geometry.stride);
+        let target = padded.target();
+        // SAFETY: `padded` has room for all channels of each pixel.
+        self.with_sources(x, |x| unsafe { normalize(self.level, x, norm, activation, target) });
+        self.with_add(add, |add| {
+            Ok(conv.run_padded(self.level, &self.pool, &padded, n, &geometry, add))
+        })
     }
 
     fn upsample_conv2d(
@@ -161,11 +227,11 @@ impl Backend for CpuBf16 {
         width: usize,
         conv: &Conv,
     ) -> Result<Tensor> {
-        self.with_sources(x.into(), |x| self.full.upsample_conv2d(x.first, height, width, conv))
+        conv.run_enlarged(self.level, &self.pool, &x.brain(&self.pool), [height, width])
     }
 
     fn normalize(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
-        self.with_sources(x.into(), |x| self.full.normalize(x.first, norm))
+        Ok(self.with_sources(x.into(), |x| self.normalized(x, norm, Activation::Identity)))
     }
 
     fn dense(
@@ -175,8 +241,8 @@ impl Backend for CpuBf16 {
         activation: Activation,
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
-        let add = self.wide(add);
-        self.with_sources(x.into(), |x| self.full.dense(x.first, linear, activation, add.add()))
+        let x = x.brain(&self.pool);
+        Ok(self.with_add(add, |add| self.linear_of(&x, linear, activation, add)))
     }
 
     fn norm_dense(
@@ -186,15 +252,58 @@ impl Backend for CpuBf16 {
         linear: &Linear,
         activation: Activation,
     ) -> Result<Tensor> {
-        self.with_sources(x.into(), |x| self.full.norm_dense(x.first, norm, linear, activation))
+        let x = self.normalize(x, norm)?;
+        Ok(self.linear_of(&x, linear, activation, Add::Nothing))
     }
 
     fn norm_geglu(&self, x: &Tensor, norm: &Norm, linear: &Linear) -> Result<Tensor> {
-        self.with_sources(x.into(), |x| self.full.norm_geglu(x.first, norm, linear))
+        let x = self.normalize(x, norm)?;
+        let [n, h, w, _] = x.shape;
+        let half = linear.weight.outputs / 2;
+        let shape = [n, h, w, half];
+        if half.is_multiple_of(COLUMNS) {
+            let mut out = Result16::new(&self.pool, shape);
+            let finish = Gate { out: out.shared() };
+            // SAFETY: `out` has a value for each row and gate.
+            unsafe { self.rows_of(&x, &linear.weight, &finish) }
+            return Ok(out.tensor(shape));
+        }
+        let both = self.linear_of(&x, linear, Activation::Identity, Add::Nothing);
+        let both = both.widened(&self.pool);
+        let mut out = self.pool.take(shape.iter().product());
+        crate::backend::cpu::finish::gate(
+            self.level,
+            both.values(),
+            half,
+            crate::backend::cpu::memory::Shared::new(out.values_mut()),
+        );
+        Ok(Tensor::narrowed(&self.pool, &Full::new(shape, out)))
     }
 
     fn self_attention(&self, qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
-        self.with_sources(qkv.into(), |qkv| self.full.self_attention(qkv.first, heads, causal))
+        let qkv = qkv.brain(&self.pool);
+        let [n, h, w, c3] = qkv.shape;
+        let (c, size) = (c3 / 3, h * w * c3);
+        let width = c / heads;
+        let part = |sample: usize, kind: usize, head: usize| Part {
+            values: &qkv.values()[sample * size..(sample + 1) * size],
+            pitch: c3,
+            start: kind * c + head * width,
+            width,
+        };
+        let packed: Vec<OnceLock<Head>> = (0..n * heads).map(|_| OnceLock::new()).collect();
+        share(n * heads, qkv.values().len() >= 1 << 15, |index| {
+            let (sample, head) = (index / heads, index % heads);
+            packed[index].get_or_init(|| {
+                Head::new(&self.pool, part(sample, 1, head), part(sample, 2, head))
+            });
+        });
+        let packed: Vec<Head> = packed.into_iter().filter_map(OnceLock::into_inner).collect();
+        let mut out = Brain::take(&self.pool, n * h * w * c);
+        let queries = |sample, head| part(sample, 0, head);
+        let head = |sample: usize, head: usize| &packed[sample * heads + head];
+        attend(self.level, &self.pool, [n, heads], queries, head, causal, out.values_mut());
+        Ok(Tensor::new([n, h, w, c], out))
     }
 
     fn cross_attention(
@@ -204,9 +313,43 @@ impl Backend for CpuBf16 {
         rows: &[usize],
         heads: usize,
     ) -> Result<Tensor> {
-        let keys_values = keys_values.widened(&self.pool);
-        let x = q.into();
-        self.with_sources(x, |q| self.full.cross_attention(q.first, &keys_values, rows, heads))
+        let (q, keys_values) = (q.brain(&self.pool), keys_values.brain(&self.pool));
+        let [n, h, w, c] = q.shape;
+        let [prompts, _, tokens, c2] = keys_values.shape;
+        let width = c / heads;
+        let part = |prompt: usize, start: usize| Part {
+            values: &keys_values.values()[prompt * tokens * c2..(prompt + 1) * tokens * c2],
+            pitch: c2,
+            start,
+            width,
+        };
+        if rows.iter().any(|&row| row >= prompts) {
+            return Err(Error::internal("a sample reads a prompt that is not there"));
+        }
+        let mut used = rows.to_vec();
+        used.sort_unstable();
+        used.dedup();
+        let packed: Vec<OnceLock<Head>> =
+            used.iter().flat_map(|_| (0..heads).map(|_| OnceLock::new())).collect();
+        share(packed.len(), packed.len() * tokens * width >= 1 << 15, |index| {
+            let (prompt, start) = (used[index / heads], index % heads * width);
+            packed[index].get_or_init(|| {
+                Head::new(&self.pool, part(prompt, start), part(prompt, c + start))
+            });
+        });
+        let packed: Vec<Head> = packed.into_iter().filter_map(OnceLock::into_inner).collect();
+        let mut out = Brain::take(&self.pool, n * h * w * c);
+        let queries = |sample: usize, head: usize| Part {
+            values: &q.values()[sample * h * w * c..(sample + 1) * h * w * c],
+            pitch: c,
+            start: head * width,
+            width,
+        };
+        let head = |sample: usize, head: usize| {
+            &packed[used.partition_point(|&prompt| prompt < rows[sample]) * heads + head]
+        };
+        attend(self.level, &self.pool, [n, heads], queries, head, false, out.values_mut());
+        Ok(Tensor::new([n, h, w, c], out))
     }
 
     fn combine(&self, terms: &[(&Tensor, &[f32])]) -> Result<Tensor> {

@@ -1,0 +1,220 @@
+//! In: a convolution's weights, then pictures. Out: the convolution of them.
+#![allow(unsafe_code, reason = "products whose results are seen here")]
+
+use super::finish::{Added, Result16, Write};
+use super::packed::Packed;
+use super::product::product;
+use super::source::{Padded, Places, Source};
+use super::tensor::Tensor;
+use crate::backend::cpu::level::Level;
+use crate::backend::cpu::memory::Pool;
+use crate::backend::cpu::rows::Geometry;
+use crate::backend::{Activation, Add, ConvSpec, HostTensor, Sources};
+use crate::error::{Error, Result};
+use std::sync::{Arc, OnceLock};
+
+/// A convolution.
+pub struct Conv {
+    kernel: [usize; 2],
+    pub(super) spec: ConvSpec,
+    outputs: usize,
+    form: Form,
+}
+
+/// Packed weights.
+enum Form {
+    /// One product over the pixels under the kernel.
+    Direct(Packed),
+    /// For a picture that is enlarged to twice its size: a small convolution for each of four pixels. For other
+    /// sizes a plain one, which is worked out when it is wanted first.
+    Enlarged { doubled: Box<[Packed; 4]>, direct: OnceLock<Packed> },
+}
+
+impl Conv {
+    /// `weight` is (outputs, channels, height, width).
+    pub(super) fn new(
+        pool: &Arc<Pool>,
+        weight: &HostTensor,
+        bias: Option<&HostTensor>,
+        spec: ConvSpec,
+    ) -> Result<Self> {
+        let [outputs, channels, kh, kw]: [usize; 4] = weight
+            .shape()
+            .try_into()
+            .map_err(|_| Error::internal("a convolution's weight has not four axes"))?;
+        let bias = bias.map(HostTensor::data);
+        let (values, taps) = (weight.data(), kh * kw);
+        let at = |tap: usize, channel: usize, output: usize| {
+            values[(output * channels + channel) * taps + tap]
+        };
+        let same = [kh, kw] == [3, 3] && [spec.stride, spec.before, spec.after] == [1, 1, 1];
+        let form = if same && spec.upsamples {
+            let doubled = doubled(pool, [channels, outputs], bias, at);
+            Form::Enlarged { doubled: Box::new(doubled), direct: OnceLock::new() }
+        } else {
+            Form::Direct(Packed::new(pool, [taps, channels, outputs], bias, at))
+        };
+        Ok(Conv { kernel: [kh, kw], spec, outputs, form })
+    }
+
+    /// What the packed weights take, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.form {
+            Form::Direct(direct) => direct.bytes(),
+            Form::Enlarged { doubled, .. } => doubled.iter().map(Packed::bytes).sum(),
+        }
+    }
+
+    /// The weights as one product has them.
+    fn plain(&self, pool: &Arc<Pool>) -> &Packed {
+        match &self.form {
+            Form::Direct(direct) => direct,
+            Form::Enlarged { doubled, direct } => direct.get_or_init(|| undoubled(pool, doubled)),
+        }
+    }
+
+    /// Zeros before and after a picture of `size` such that every kernel lies within, and the geometry; an error
+    /// where the picture is smaller than a kernel.
+    pub(super) fn geometry(&self, size: [usize; 2]) -> Result<(Geometry, [[usize; 2]; 2])> {
+        let geometry = Geometry::new(self.kernel, self.spec, size).ok_or_else(|| {
+            let ([h, w], [kh, kw]) = (size, self.kernel);
+            Error::internal(format!("{h}x{w} pixels are fewer than a kernel of {kh}x{kw}"))
+        })?;
+        Ok((geometry, [[self.spec.before; 2], [self.spec.after; 2]]))
+    }
+
+    /// conv(x) + add
+    pub(super) fn run(
+        &self,
+        level: Level,
+        pool: &Arc<Pool>,
+        x: Sources<'_, Tensor>,
+        add: Add<'_, Tensor>,
+    ) -> Result<Tensor> {
+        let [n, h, w, _] = x.first.shape;
+        let (geometry, zeros) = self.geometry([h, w])?;
+        let point = self.kernel == [1, 1] && self.spec == ConvSpec::same(0);
+        if let Some(source) = Source::plain(x).filter(|_| point) {
+            return Ok(self.product(level, pool, &source, [n, h, w], add));
+        }
+        let padded = Padded::copied(pool, x, [h, w], zeros, self.spec.stride);
+        Ok(self.run_padded(level, pool, &padded, n, &geometry, add))
+    }
+
+    /// conv(x) + add, `x` having the zeros around it that the convolution wants.
+    pub(super) fn run_padded(
+        &self,
+        level: Level,
+        pool: &Arc<Pool>,
+        x: &Padded,
+        samples: usize,
+        geometry: &Geometry,
+        add: Add<'_, Tensor>,
+    ) -> Tensor {
+        let source = Source::padded(x, samples, geometry, [0, 0], Places::Same);
+        let [h, w] = geometry.output;
+        self.product(level, pool, &source, [samples, h, w], add)
+    }
+
+    fn product(
+        &self,
+        level: Level,
+        pool: &Arc<Pool>,
+        source: &Source<'_>,
+        [n, h, w]: [usize; 3],
+        add: Add<'_, Tensor>,
+    ) -> Tensor {
+        let shape = [n, h, w, self.outputs];
+        let mut out = Result16::new(pool, shape);
+        let (out_place, activation) = (out.shared(), Activation::Identity);
+        let finish = Write { out: out_place, activation, add: (&add).into() };
+        // SAFETY: `out` has a value for each row and output.
+        unsafe { product(level, source, self.plain(pool), &finish) }
+        out.tensor(shape)
+    }
+
+    /// conv(u), u being `x` enlarged to `size`.
+    pub(super) fn run_enlarged(
+        &self,
+        level: Level,
+        pool: &Arc<Pool>,
+        x: &Tensor,
+        size: [usize; 2],
+    ) -> Result<Tensor> {
+        let [n, h, w, _] = x.shape;
+        let doubled = match &self.form {
+            Form::Enlarged { doubled, .. } if size == [2 * h, 2 * w] => doubled,
+            _ => {
+                let (geometry, zeros) = self.geometry(size)?;
+                let padded = Padded::copied(pool, x.into(), size, zeros, self.spec.stride);
+                return Ok(self.run_padded(level, pool, &padded, n, &geometry, Add::Nothing));
+            }
+        };
+        let shape = [n, size[0], size[1], self.outputs];
+        let mut out = Result16::new(pool, shape);
+        let padded = Padded::copied(pool, x.into(), [h, w], [[1, 1]; 2], 1);
+        for (parity, weight) in doubled.iter().enumerate() {
+            let corner = [parity / 2, parity % 2];
+            let geometry = Geometry {
+                kernel: [2, 2],
+                stride: 1,
+                before: [1, 1],
+                output: [h, w],
+                enlarged: [h, w],
+            };
+            let source = Source::padded(&padded, n, &geometry, corner, Places::Every2(corner));
+            let finish =
+                Write { out: out.shared(), activation: Activation::Identity, add: Added::Nothing };
+            // SAFETY: each of the four writes pixels of its own.
+            unsafe { product(level, &source, weight, &finish) }
+        }
+        Ok(out.tensor(shape))
+    }
+}
+
+/// The weights over a picture of twice the size, as four convolutions of 2x2 over the picture itself: of the
+/// three rows of the kernel two always fall on one row of the picture.
+fn doubled(
+    pool: &Arc<Pool>,
+    [channels, outputs]: [usize; 2],
+    bias: Option<&[f32]>,
+    at: impl Fn(usize, usize, usize) -> f32 + Sync,
+) -> [Packed; 4] {
+    [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[py, px]: [usize; 2]| {
+        // Rows of the kernel that fall on the upper and on the lower row.
+        let taps = |parity: usize, half: usize| match (parity, half) {
+            (0, 0) => 0..1,
+            (0, _) => 1..3,
+            (_, 0) => 0..2,
+            _ => 2..3,
+        };
+        Packed::new(pool, [4, channels, outputs], bias, |tap, channel, output| {
+            let rows = taps(py, tap / 2);
+            let pairs = rows.flat_map(|y| taps(px, tap % 2).map(move |x| y * 3 + x));
+            pairs.map(|t| at(t, channel, output)).sum()
+        })
+    })
+}
+
+/// The kernel of 3x3 that `doubled` is of: its corners stand there alone, the others are differences, off by what
+/// the sums were rounded.
+fn undoubled(pool: &Arc<Pool>, doubled: &[Packed; 4]) -> Packed {
+    let (outputs, channels) = (doubled[0].outputs, doubled[0].channels);
+    let bias = &doubled[0].bias[..outputs];
+    Packed::new(pool, [9, channels, outputs], Some(bias), |tap, channel, output| {
+        let of = |parity: usize, tap: usize| doubled[parity].at(tap, channel, output);
+        let (first, last) = (of(0, 0), of(3, 3));
+        let (right, below) = (of(1, 0) - first, of(2, 0) - first);
+        match tap {
+            0 => first,
+            1 => right,
+            2 => of(1, 1),
+            3 => below,
+            4 => of(3, 0) - first - right - below,
+            5 => of(1, 3) - last,
+            6 => of(2, 2),
+            7 => of(2, 3) - last,
+            _ => last,
+        }
+    })
+}

@@ -1,0 +1,130 @@
+//! In: a matrix (inputs, outputs) in f32. Out: [`Packed`], the matrix in bf16 in the order in which tiles read it.
+//!
+//! Inputs are (channel, tap) and go by blocks of [`DEPTH`] channels: all taps of the first block, then all of the
+//! second, so that the pixels under a kernel are read again while they are in the first level cache. Outputs go
+//! by [`COLUMNS`]. A tile is what both meet in: pairs of inputs, for each output side by side, which is the
+//! order of the processor's own products of bf16. What the matrix hasn't is zero.
+#![allow(unsafe_code, reason = "tiles are filled by many threads")]
+
+use super::tensor::Brain;
+use crate::backend::cpu::memory::Pool;
+use half::bf16;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Inputs of a tile.
+pub(super) const DEPTH: usize = 32;
+/// Outputs of a tile.
+pub(super) const COLUMNS: usize = 16;
+/// Values of a tile.
+pub(super) const TILE: usize = DEPTH * COLUMNS;
+
+/// Matrices smaller than this are not worth another thread.
+const SHARE: usize = 1 << 16;
+
+/// A packed matrix.
+pub(super) struct Packed {
+    values: Brain,
+    /// One for each output, padded to whole tiles.
+    pub(super) bias: Vec<f32>,
+    pub(super) channels: usize,
+    pub(super) taps: usize,
+    pub(super) outputs: usize,
+}
+
+impl Packed {
+    /// `at(tap, channel, output)` is the matrix.
+    pub(super) fn new(
+        pool: &Arc<Pool>,
+        [taps, channels, outputs]: [usize; 3],
+        bias: Option<&[f32]>,
+        at: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let columns = outputs.div_ceil(COLUMNS);
+        let blocks = channels.div_ceil(DEPTH) * taps;
+        let mut values = Brain::fresh(pool, columns * blocks * TILE);
+        let fill = |(column, strip): (usize, &mut [bf16])| {
+            for (block, tile) in strip.chunks_exact_mut(TILE).enumerate() {
+                let (first, tap) = (block / taps * DEPTH, block % taps);
+                for (place, value) in tile.iter_mut().enumerate() {
+                    let (pair, rest) = (place / (2 * COLUMNS), place % (2 * COLUMNS));
+                    let channel = first + 2 * pair + rest % 2;
+                    let output = column * COLUMNS + rest / 2;
+                    let inside = channel < channels && output < outputs;
+                    *value =
+                        if inside { bf16::from_f32(at(tap, channel, output)) } else { bf16::ZERO };
+                }
+            }
+        };
+        let strips = blocks * TILE;
+        if taps * channels * outputs < SHARE {
+            values.values_mut().chunks_exact_mut(strips.max(1)).enumerate().for_each(fill);
+        } else {
+            values.values_mut().par_chunks_exact_mut(strips).enumerate().for_each(fill);
+        }
+        let mut padded_bias = vec![0.0; columns * COLUMNS];
+        if let Some(bias) = bias {
+            padded_bias.iter_mut().zip(bias).for_each(|(place, &b)| *place = b);
+        }
+        Packed { values, bias: padded_bias, channels, taps, outputs }
+    }
+
+    /// What it takes, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        size_of_val(self.values.values()) as u64
+    }
+
+    /// Tiles side by side.
+    pub(super) fn columns(&self) -> usize {
+        self.bias.len() / COLUMNS
+    }
+
+    /// Tiles one below the other.
+    pub(super) fn blocks(&self) -> usize {
+        self.channels.div_ceil(DEPTH) * self.taps
+    }
+
+    /// The tiles of `column`, one below the other, from channel block `block` on.
+    pub(super) fn strip(&self, column: usize, block: usize) -> &[bf16] {
+        let length = self.blocks() * TILE;
+        &self.values.values()[column * length..(column + 1) * length][block * self.taps * TILE..]
+    }
+
+    /// One value.
+    pub(super) fn at(&self, tap: usize, channel: usize, output: usize) -> f32 {
+        let block = channel / DEPTH * self.taps + tap;
+        let row = channel % DEPTH;
+        let place = block * TILE + (row / 2 * COLUMNS + output % COLUMNS) * 2 + row % 2;
+        self.strip(output / COLUMNS, 0)[place].to_f32()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_hold_the_matrix() {
+        let pool = Arc::default();
+        for [taps, channels, outputs] in [[1, 1, 1], [9, 5, 3], [4, 33, 17], [1, 64, 48]] {
+            let value = |tap: usize, channel: usize, output: usize| {
+                ((tap * 31 + channel * 7 + output * 3) % 200) as f32
+            };
+            let bias = vec![2.0; outputs];
+            let packed = Packed::new(&pool, [taps, channels, outputs], Some(&bias), value);
+            let mut sum = 0.0;
+            for output in 0..outputs {
+                for (tap, channel) in (0..taps).flat_map(|t| (0..channels).map(move |c| (t, c))) {
+                    assert_eq!(packed.at(tap, channel, output), value(tap, channel, output));
+                    sum += value(tap, channel, output);
+                }
+            }
+            // Whatever isn't the matrix is zero.
+            let all: f32 = (0..packed.columns())
+                .flat_map(|column| packed.strip(column, 0))
+                .map(|value| value.to_f32())
+                .sum();
+            assert_eq!(all, sum);
+        }
+    }
+}

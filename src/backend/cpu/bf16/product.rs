@@ -1,0 +1,141 @@
+//! In: rows and packed weights. Out: their product, handed square by square to whatever finishes it. Convolutions
+//! and linear layers are this product; only where a row lies (see `source.rs`) and what is done with a square
+//! (see `finish.rs`) differ.
+//!
+//! Sums are one square's own, so neither how the rows and outputs are shared out nor the batch shows in a result.
+//!
+//! # Safety
+//! All unsafe functions here want a processor with the instructions of `S`, which a `Level` has proved, and
+//! operands as their own text says.
+#![allow(unsafe_code, reason = "vector kernels over raw rows")]
+
+use super::finish::Finish;
+use super::packed::{COLUMNS, Packed, TILE};
+use super::source::Source;
+use super::tile::{PITCH, ROWS, Square, multiply};
+use super::vector::{Kernel, Narrow, run};
+use crate::backend::cpu::level::Level;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Products smaller than this many multiplications are done where they are asked for.
+const SHARE: usize = 1 << 21;
+
+/// Bytes of rows that a task goes through for each strip of weights: what stays in the second level cache beside
+/// a strip or two.
+const ROW_BYTES: usize = 640 << 10;
+
+/// What one thread does without stopping.
+struct Task<'a, F> {
+    level: Level,
+    source: &'a Source<'a>,
+    weight: &'a Packed,
+    finish: &'a F,
+    /// Tiles of rows.
+    rows: Range<usize>,
+    /// Pairs of tiles of outputs.
+    columns: Range<usize>,
+}
+
+impl<F: Finish> Kernel for Task<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Narrow>(self) {
+        let Task { level, source, weight, finish, rows, columns } = self;
+        let places: Vec<[u32; ROWS]> = rows.clone().map(|tile| source.places(tile)).collect();
+        let mut square = Square::new();
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level has proved the instructions.
+        let _configured = (level == Level::Amx).then(|| unsafe { super::amx::Configured::new() });
+        for column in columns {
+            let pair = if F::GATED {
+                [column, column + weight.columns() / 2]
+            } else {
+                [2 * column, 2 * column + 1]
+            };
+            let count = if pair[1] < weight.columns() { 2 } else { 1 };
+            let strips = [pair[0], pair[count - 1]].map(|c| weight.strip(c, 0).as_ptr());
+            for (two, places) in rows.clone().step_by(2).zip(places.chunks(2)) {
+                let tiles = [two, two + places.len() - 1];
+                let (operands, segments) = source.operands(tiles);
+                let size = [places.len(), count];
+                // SAFETY: the source hands out rows that hold its blocks, of which the weight has as many, as
+                // `product` checks; the square is as large as they can ask for; each task finishes rows and
+                // columns of its own.
+                unsafe {
+                    multiply::<S>(level, size, &operands[..segments], strips, square.sums());
+                    for (half, places) in places.iter().enumerate() {
+                        let sums = square.0[half * ROWS * PITCH..].as_ptr();
+                        finish.finish::<S>(places, pair, count, weight, sums);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Calls `task` for each number below `count`, on the threads of the current pool if it is `worth` it.
+pub(super) fn share(count: usize, worth: bool, task: impl Fn(usize) + Sync) {
+    let threads = rayon::current_num_threads().min(count);
+    if !worth || threads <= 1 {
+        return (0..count).for_each(task);
+    }
+    // Whoever is free takes the next, in order: neighbours share weights that are in the cache.
+    let next = AtomicUsize::new(0);
+    (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return;
+            }
+            task(index);
+        }
+    });
+}
+
+/// `length` in `parts` nearly equal parts, each but the last a multiple of `unit`.
+fn cut(length: usize, parts: usize, unit: usize, part: usize) -> Range<usize> {
+    let units = length.div_ceil(unit);
+    let at = |part: usize| (units * part / parts * unit).min(length);
+    at(part)..at(part + 1)
+}
+
+/// The product of the rows of `source` and `weight`, to `finish`.
+///
+/// # Safety
+/// `finish` may be called once for every row and column.
+pub(super) unsafe fn product<F: Finish>(
+    level: Level,
+    source: &Source<'_>,
+    weight: &Packed,
+    finish: &F,
+) {
+    assert_eq!(source.blocks(), weight.blocks(), "blocks of inputs");
+    let tiles = source.tiles();
+    let columns = if F::GATED { weight.columns() / 2 } else { weight.columns().div_ceil(2) };
+    if tiles == 0 || columns == 0 {
+        return;
+    }
+    let threads = rayon::current_num_threads();
+    let work = tiles * ROWS * columns * 2 * COLUMNS * weight.blocks() * TILE / COLUMNS;
+    let worth = work >= SHARE;
+    let (mut high, mut wide) = (tiles.div_ceil((ROW_BYTES / source.tile_bytes().max(1)).max(2)), 1);
+    if worth && threads > 1 {
+        // As many bands as threads, or a multiple, so that they end together.
+        high = high.next_multiple_of(threads).min(tiles.div_ceil(2));
+        wide = (4 * threads).div_ceil(high).min(columns);
+    }
+    share(high * wide, worth, |index| {
+        let (row, column) = (index % high, index / high);
+        let rows = cut(tiles, high, 2, row);
+        let columns = cut(columns, wide, 1, column);
+        if rows.is_empty() || columns.is_empty() {
+            return;
+        }
+        let task = Task { level, source, weight, finish, rows, columns };
+        // SAFETY: the caller's promise for `finish`.
+        unsafe { run(level, task) }
+    });
+}

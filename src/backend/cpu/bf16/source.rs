@@ -1,0 +1,283 @@
+//! In: activations. Out: [`Source`], the rows of a product in tiles of 16 whose rows lie at one distance from
+//! each other: pixels side by side in a line, or on a line with the borders between the lines of a picture that is
+//! padded with zeros. So nothing is unrolled in memory, and whoever reads a tile needs a place and a distance.
+
+use super::norm::Target;
+use super::packed::DEPTH;
+use super::tensor::{Brain, Tensor};
+use super::tile::{Operand, ROWS};
+use crate::backend::Sources;
+use crate::backend::cpu::memory::Pool;
+use crate::backend::cpu::rows::Geometry;
+use half::bf16;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Fewer values than this are not worth another thread.
+const SHARE: usize = 1 << 15;
+
+/// Where the values of an activation lie: from value to value of the first axes, in values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) sample: usize,
+    pub(super) line: usize,
+    pub(super) pixel: usize,
+    /// Of the first pixel's first channel.
+    pub(super) start: usize,
+}
+
+impl Layout {
+    /// That of a tensor.
+    pub(super) fn dense([_, h, w, c]: [usize; 4]) -> Self {
+        Layout { sample: h * w * c, line: w * c, pixel: c, start: 0 }
+    }
+}
+
+/// Pictures with zeros around them, whose channels fill whole blocks.
+pub(super) struct Padded {
+    values: Brain,
+    pub(super) layout: Layout,
+    /// Blocks of channels, of which a pixel may have one more that is never read.
+    blocks: usize,
+    /// Height and width with the zeros.
+    size: [usize; 2],
+}
+
+impl Padded {
+    /// Room for `samples` pictures of `h` x `w` pixels, whose borders are zero already; who fills it writes all
+    /// channels of each pixel, zeros behind the last. Results are `step` pixels apart.
+    pub(super) fn new(
+        pool: &Arc<Pool>,
+        [n, h, w, c]: [usize; 4],
+        [before, after]: [[usize; 2]; 2],
+        step: usize,
+    ) -> Self {
+        let blocks = c.div_ceil(DEPTH).max(1);
+        // Pixels an even number of cache lines apart share few places of a cache.
+        let pixel = (blocks + usize::from(before != [0, 0] && blocks.is_multiple_of(2))) * DEPTH;
+        let size = [h + before[0] + after[0], w + before[1] + after[1]];
+        let (line, sample) = (size[1] * pixel, size[0] * size[1] * pixel);
+        let start = before[0] * line + before[1] * pixel;
+        // The last tile may reach beyond the last result by all its other rows.
+        let beyond = ROWS * step * pixel;
+        let mut values = Brain::take(pool, n * sample + beyond);
+        for picture in values.values_mut().chunks_exact_mut(sample.max(1)).take(n) {
+            picture[..before[0] * line].fill(bf16::ZERO);
+            picture[(before[0] + h) * line..].fill(bf16::ZERO);
+            for row in picture[before[0] * line..(before[0] + h) * line].chunks_exact_mut(line) {
+                row[..before[1] * pixel].fill(bf16::ZERO);
+                row[(before[1] + w) * pixel..].fill(bf16::ZERO);
+            }
+        }
+        let layout = Layout { sample, line, pixel, start };
+        Padded { values, layout, blocks, size }
+    }
+
+    /// For normalised values.
+    pub(super) fn target(&mut self) -> Target {
+        let channels = self.blocks * DEPTH;
+        Target { values: self.values.values_mut().as_mut_ptr(), layout: self.layout, channels }
+    }
+
+    /// The sources, enlarged to `enlarged` by nearest neighbour, with zeros around them.
+    pub(super) fn copied(
+        pool: &Arc<Pool>,
+        x: Sources<'_, Tensor>,
+        [height, width]: [usize; 2],
+        zeros: [[usize; 2]; 2],
+        step: usize,
+    ) -> Self {
+        let [n, h, w, first] = x.first.shape;
+        let channels = first + x.second.map_or(0, Tensor::channels);
+        let mut padded = Padded::new(pool, [n, height, width, channels], zeros, step);
+        let Layout { line, pixel, start, .. } = padded.layout;
+        let lines = padded.size[0];
+        let (left, above) = (start % line, start / line);
+        let row = |(index, out): (usize, &mut [bf16])| {
+            let (sample, y) = (index / lines, index % lines);
+            if sample >= n || y < above || y >= above + height {
+                return;
+            }
+            let y = (y - above) * h / height;
+            for (column, out) in out[left..].chunks_exact_mut(pixel).take(width).enumerate() {
+                let from = (sample * h + y) * w + column * w / width;
+                let mut filled = 0;
+                for source in [Some(x.first), x.second].into_iter().flatten() {
+                    let c = source.channels();
+                    out[filled..filled + c].copy_from_slice(&source.values()[from * c..][..c]);
+                    filled += c;
+                }
+                out[filled..].fill(bf16::ZERO);
+            }
+        };
+        let values = padded.values.values_mut();
+        if values.len() < SHARE {
+            values.chunks_mut(line).enumerate().for_each(row);
+        } else {
+            values.par_chunks_mut(line).with_min_len(4).enumerate().for_each(row);
+        }
+        padded
+    }
+}
+
+/// Some inputs of the rows.
+struct Segment<'a> {
+    values: &'a [bf16],
+    layout: Layout,
+    blocks: usize,
+}
+
+/// Where a result stands whose rows come in this order.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Places {
+    /// Where its row says.
+    Same,
+    /// Every second pixel of every second line, from this one on, of a result of twice the size.
+    Every2([usize; 2]),
+}
+
+/// Rows without neighbours above or below.
+pub(super) fn pixels(rows: usize) -> Geometry {
+    let size = [1, rows];
+    Geometry { kernel: [1, 1], stride: 1, before: [0, 0], output: size, enlarged: size }
+}
+
+/// No row of the result.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
+/// The rows of a product.
+pub(super) struct Source<'a> {
+    segments: Vec<Segment<'a>>,
+    taps: Vec<usize>,
+    /// Samples, height and width of the result.
+    grid: [usize; 3],
+    /// Tiles of a sample.
+    tiles: usize,
+    /// Tiles of a line; none where tiles run on from line to line, this many rows apart.
+    line: Result<usize, usize>,
+    places: Places,
+}
+
+impl<'a> Source<'a> {
+    /// The pixels of tensors, which have whole blocks of channels and at least a tile of pixels; none for
+    /// others.
+    pub(super) fn plain(x: Sources<'a, Tensor>) -> Option<Self> {
+        let segment = |x: &'a Tensor| {
+            let c = x.channels();
+            let layout = Layout { sample: 0, line: 0, pixel: c, start: 0 };
+            let whole = c.is_multiple_of(DEPTH) && x.values().len() >= ROWS * c && c > 0;
+            whole.then(|| Segment { values: x.values(), layout, blocks: c / DEPTH })
+        };
+        let mut segments = vec![segment(x.first)?];
+        if let Some(second) = x.second {
+            segments.push(segment(second)?);
+        }
+        let [n, h, w, _] = x.first.shape;
+        let tiles = (n * h * w).div_ceil(ROWS);
+        let grid = [1, 1, n * h * w];
+        Some(Source { segments, taps: vec![0], grid, tiles, line: Ok(tiles), places: Places::Same })
+    }
+
+    /// The pixels under a kernel, of `samples` pictures that are padded as `geometry` says or more, `corner`
+    /// being the first tap's place above and to the left of the first result.
+    pub(super) fn padded(
+        x: &'a Padded,
+        samples: usize,
+        geometry: &Geometry,
+        corner: [usize; 2],
+        places: Places,
+    ) -> Self {
+        let Layout { sample, line, pixel, .. } = x.layout;
+        let [h, w] = geometry.output;
+        let [kh, kw] = geometry.kernel;
+        let taps = (0..kh * kw).map(|tap| tap / kw * line + tap % kw * pixel).collect();
+        let step = geometry.stride;
+        let start = corner[0] * line + corner[1] * pixel;
+        // In lines, or on through the borders between them, whichever wastes less.
+        let (across, apart) = (w.div_ceil(ROWS), step * line / (step * pixel));
+        let through = ((h.max(1) - 1) * apart + w).div_ceil(ROWS);
+        let (tiles, line_tiles) = if w >= ROWS && across * h <= through {
+            (across * h, Ok(across))
+        } else {
+            (through, Err(apart))
+        };
+        let layout = Layout { sample, line: step * line, pixel: step * pixel, start };
+        let segments = vec![Segment { values: x.values.values(), layout, blocks: x.blocks }];
+        Source { segments, taps, grid: [samples, h, w], tiles, line: line_tiles, places }
+    }
+
+    /// Rows of the result.
+    pub(super) fn rows(&self) -> usize {
+        self.grid.iter().product()
+    }
+
+    /// Tiles of rows.
+    pub(super) fn tiles(&self) -> usize {
+        self.grid[0] * self.tiles
+    }
+
+    /// Bytes that a tile's rows lie in, neighbouring tiles sharing some.
+    pub(super) fn tile_bytes(&self) -> usize {
+        let inputs: usize = self.segments.iter().map(|s| s.blocks * DEPTH).sum();
+        2 * ROWS * inputs
+    }
+
+    /// Blocks of channels, times taps.
+    pub(super) fn blocks(&self) -> usize {
+        self.segments.iter().map(|s| s.blocks).sum::<usize>() * self.taps.len()
+    }
+
+    /// Line and column of the first row of a sample's tile, the column reaching beyond the line where tiles run
+    /// on.
+    fn first(&self, tile: usize) -> [usize; 2] {
+        match self.line {
+            Ok(across) => {
+                // The last tile of a line ends with it, and computes some rows again.
+                let column = (tile % across * ROWS).min(self.grid[2] - ROWS);
+                [tile / across, column]
+            }
+            Err(apart) => [tile * ROWS / apart, tile * ROWS % apart],
+        }
+    }
+
+    /// Where each row of `tile` stands in the result.
+    pub(super) fn places(&self, tile: usize) -> [u32; ROWS] {
+        let (sample, tile) = (tile / self.tiles, tile % self.tiles);
+        let [_, h, w] = self.grid;
+        let [mut y, mut x] = self.first(tile);
+        let done = match self.line {
+            Ok(across) => (tile % across * ROWS).saturating_sub(x),
+            Err(_) => 0,
+        };
+        std::array::from_fn(|row| {
+            let inside = x < w && y < h && row >= done;
+            let place = match self.places {
+                Places::Same => (sample * h + y) * w + x,
+                Places::Every2([dy, dx]) => ((sample * h + y) * 2 + dy) * 2 * w + 2 * x + dx,
+            };
+            x += 1;
+            if let Err(apart) = self.line
+                && x == apart
+            {
+                (y, x) = (y + 1, 0);
+            }
+            if inside { place as u32 } else { NOWHERE }
+        })
+    }
+
+    /// What two tiles are computed of, the second being the first again where there is but one.
+    pub(super) fn operands(&self, tiles: [usize; 2]) -> ([Operand<'_>; 2], usize) {
+        let of = |segment: &Segment<'_>| {
+            let Layout { sample, line, pixel, start } = segment.layout;
+            let at = tiles.map(|tile| {
+                let [y, x] = self.first(tile % self.tiles);
+                let place = start + tile / self.tiles * sample + y * line + x * pixel;
+                segment.values[place.min(segment.values.len())..].as_ptr()
+            });
+            Operand { at, pitch: pixel, taps: &self.taps, blocks: segment.blocks }
+        };
+        let first = of(&self.segments[0]);
+        let second = self.segments.get(1).map_or(first, of);
+        ([first, second], self.segments.len())
+    }
+}

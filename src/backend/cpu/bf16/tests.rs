@@ -1,0 +1,337 @@
+//! Every operation against sums in f64 of the same rounded numbers, on every level that this processor has.
+
+use super::CpuBf16;
+use crate::backend::cpu::Level;
+use crate::backend::cpu::tests::{
+    SHAPES, Source, activated, attended, convolved, joined, normed, wide,
+};
+use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec};
+use half::bf16;
+
+/// The root of the mean square of a difference, relative to that of the values: a result's own rounding.
+const BOUND: f64 = 1.9e-3;
+/// That of a result whose operands were rounded on the way.
+const TWICE: f64 = 2.8e-3;
+
+fn levels() -> Vec<CpuBf16> {
+    let (have, lack): (Vec<_>, Vec<_>) = Level::ALL.into_iter().partition(|l| l.is_available());
+    for level in lack {
+        println!("skipped: this processor has no {level}");
+    }
+    have.into_iter().map(CpuBf16::new).collect()
+}
+
+fn rounded(x: &HostTensor) -> HostTensor {
+    let values = x.data().iter().map(|&v| bf16::from_f32(v).to_f32()).collect();
+    HostTensor::new(x.shape(), values).unwrap()
+}
+
+/// Repeatable values that bf16 has.
+fn draw(source: &mut Source, shape: &[usize]) -> HostTensor {
+    rounded(&source.tensor(shape))
+}
+
+fn assert_near(cpu: &CpuBf16, what: &str, got: &HostTensor, want: &[f64], bound: f64) {
+    assert_eq!(got.data().len(), want.len(), "{what}");
+    let (mut error, mut size) = (0.0, 0.0);
+    for (&got, &want) in got.data().iter().zip(want) {
+        error += (f64::from(got) - want).powi(2);
+        size += want.powi(2);
+    }
+    let error = (error / size.max(1e-30)).sqrt();
+    println!("{} {what}: {error:.1e}", cpu.level());
+    assert!(error <= bound, "{} {what}: {error:e}", cpu.level());
+}
+
+#[test]
+fn a_convolution_is_its_sum() {
+    for cpu in levels() {
+        let mut source = Source(1);
+        let more = [
+            // Lines that tiles fill, lines that they run through; several blocks of channels.
+            [2, 16, 16, 64, 64, 3, 1, 1, 1],
+            [1, 5, 40, 96, 48, 3, 1, 1, 1],
+            [3, 8, 8, 64, 33, 3, 1, 1, 1],
+            [2, 2, 2, 64, 64, 3, 1, 1, 1],
+            [2, 16, 36, 32, 40, 3, 2, 1, 1],
+            [1, 33, 31, 32, 40, 3, 2, 0, 1],
+            [16, 3, 7, 20, 18, 1, 1, 0, 0],
+        ];
+        for [n, h, w, c, outputs, kernel, stride, before, after] in SHAPES.into_iter().chain(more) {
+            let spec = ConvSpec { stride, before, after, upsamples: false };
+            let x = draw(&mut source, &[n, h, w, c]);
+            let weight = draw(&mut source, &[outputs, c, kernel, kernel]);
+            let bias = source.tensor(&[outputs]);
+            let (want, shape) = convolved(&wide(&x), [n, h, w, c], &weight, &bias, spec);
+            let residual = draw(&mut source, &shape);
+            let conv = cpu.conv(weight, Some(bias), spec).unwrap();
+            let tensor = cpu.upload(&x).unwrap();
+            let what = format!("{n}x{h}x{w}x{c} to {outputs}, kernel {kernel}, stride {stride}");
+            let got = cpu.conv2d((&tensor).into(), &conv, Add::Nothing).unwrap();
+            assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &want, BOUND);
+            let add = cpu.upload(&residual).unwrap();
+            let got = cpu.conv2d((&tensor).into(), &conv, Add::Residual(&add)).unwrap();
+            let want: Vec<f64> = want.iter().zip(wide(&residual)).map(|(a, b)| a + b).collect();
+            let what = format!("{what}, residual");
+            assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &want, BOUND);
+        }
+    }
+}
+
+#[test]
+fn two_sources_are_read_as_one() {
+    for cpu in levels() {
+        let mut source = Source(2);
+        for [n, h, w, a, b, outputs, groups, kernel] in [
+            [1, 5, 4, 8, 24, 40, 8, 3],
+            [2, 6, 6, 64, 32, 64, 32, 3],
+            [1, 30, 31, 64, 128, 32, 32, 3],
+            [2, 7, 9, 64, 96, 48, 32, 1],
+            [1, 4, 4, 9, 6, 20, 5, 3],
+        ] {
+            let first = draw(&mut source, &[n, h, w, a]);
+            let second = draw(&mut source, &[n, h, w, b]);
+            let weight = draw(&mut source, &[outputs, a + b, kernel, kernel]);
+            let bias = source.tensor(&[outputs]);
+            let (scale, shift) = (source.tensor(&[a + b]), source.tensor(&[a + b]));
+            let time = draw(&mut source, &[1, 1, 1, outputs]);
+            let spec = ConvSpec::same(kernel / 2);
+            let shape = [n, h, w, a + b];
+            let both = wide(&joined(&first, &second));
+            let (want, _) = convolved(&both, shape, &weight, &bias, spec);
+            let silu: Vec<f64> = normed(&both, shape, groups, 1e-5)
+                .iter()
+                .enumerate()
+                .map(|(i, &x)| {
+                    let c = i % (a + b);
+                    let y = x * f64::from(scale.data()[c]) + f64::from(shift.data()[c]);
+                    activated(Activation::Silu, y)
+                })
+                .collect();
+            let (fused, _) = convolved(&silu, shape, &weight, &bias, spec);
+            let fused: Vec<f64> = fused
+                .iter()
+                .enumerate()
+                .map(|(i, v)| v + f64::from(time.data()[i % outputs]))
+                .collect();
+            let conv = cpu.conv(weight, Some(bias), spec).unwrap();
+            let norm = NormSpec::Group { groups, epsilon: 1e-5 };
+            let norm = cpu.norm(scale, shift, norm).unwrap();
+            let (first, second) = (cpu.upload(&first).unwrap(), cpu.upload(&second).unwrap());
+            let x = (&first, &second).into();
+            let what = format!("{a} + {b} channels");
+            let got = cpu.conv2d(x, &conv, Add::Nothing).unwrap();
+            assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &want, BOUND);
+            let time = cpu.upload(&time).unwrap();
+            let add = Add::Channels(&time);
+            let got = cpu.norm_conv2d(x, &norm, Activation::Silu, &conv, add).unwrap();
+            let what = format!("{what}, normed");
+            assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &fused, TWICE);
+        }
+    }
+}
+
+#[test]
+fn an_enlarged_picture_is_convolved() {
+    for cpu in levels() {
+        let mut source = Source(3);
+        for ([h, w], [height, width]) in
+            [([1, 1], [2, 2]), ([5, 4], [10, 8]), ([3, 3], [5, 6]), ([16, 19], [32, 38])]
+        {
+            let x = draw(&mut source, &[2, h, w, 36]);
+            let (weight, bias) = (source.tensor(&[20, 36, 3, 3]), source.tensor(&[20]));
+            let large: Vec<f64> = (0..2 * height * width)
+                .flat_map(|pixel| {
+                    let (sample, line) = (pixel / width / height, pixel / width % height);
+                    let source = (sample * h + line * h / height) * w + pixel % width * w / width;
+                    wide(&x)[source * 36..(source + 1) * 36].to_vec()
+                })
+                .collect();
+            let spec = ConvSpec::upsampling();
+            let (want, _) = convolved(&large, [2, height, width, 36], &weight, &bias, spec);
+            let conv = cpu.conv(weight, Some(bias), spec).unwrap();
+            let x = cpu.upload(&x).unwrap();
+            let got = cpu.upsample_conv2d(&x, height, width, &conv).unwrap();
+            let what = format!("{h}x{w} to {height}x{width}");
+            // Weights of other sizes are differences of rounded sums.
+            let bound = if [height, width] == [2 * h, 2 * w] { TWICE } else { 3.0 * TWICE };
+            assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &want, bound);
+        }
+    }
+}
+
+#[test]
+fn transformer_layers_are_their_sums() {
+    for cpu in levels() {
+        let mut source = Source(4);
+        for [tokens, inputs, outputs] in
+            [[1, 7, 10], [33, 64, 256], [100, 96, 768], [5, 900, 128], [17, 33, 40], [16, 320, 96]]
+        {
+            let x = source.tensor(&[1, 1, tokens, inputs]);
+            // A mean far above the deviation, as deep layers have.
+            let x = HostTensor::new(x.shape(), x.data().iter().map(|v| v + 9.0).collect());
+            let x = rounded(&x.unwrap());
+            let (scale, shift) = (source.tensor(&[inputs]), source.tensor(&[inputs]));
+            let weight = draw(&mut source, &[outputs, inputs]);
+            let bias = source.tensor(&[outputs]);
+            let norm: Vec<f64> = wide(&x)
+                .chunks(inputs)
+                .flat_map(|token| normed(token, [1, 1, 1, inputs], 1, 1e-5))
+                .enumerate()
+                .map(|(i, v)| {
+                    let c = i % inputs;
+                    v * f64::from(scale.data()[c]) + f64::from(shift.data()[c])
+                })
+                .collect();
+            let kernel = HostTensor::new([outputs, inputs, 1, 1], weight.data().to_vec()).unwrap();
+            let spec = ConvSpec::same(0);
+            let (sums, _) = convolved(&norm, [1, 1, tokens, inputs], &kernel, &bias, spec);
+            let linear = cpu.linear(weight, Some(bias)).unwrap();
+            let norm_layer = cpu.norm(scale, shift, NormSpec::Layer { epsilon: 1e-5 }).unwrap();
+            let tensor = cpu.upload(&x).unwrap();
+            let what = format!("{tokens} tokens, {inputs} to {outputs}");
+            let got = cpu.normalize(&tensor, &norm_layer).unwrap();
+            let norm_what = format!("{what}, norm");
+            assert_near(&cpu, &norm_what, &cpu.download(&got).unwrap(), &norm, BOUND);
+            for activation in [Activation::Identity, Activation::Silu, Activation::Gelu] {
+                let got = cpu.norm_dense(&tensor, &norm_layer, &linear, activation).unwrap();
+                let want: Vec<f64> = sums.iter().map(|&v| activated(activation, v)).collect();
+                let what = format!("{what}, {activation:?}");
+                assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &want, TWICE);
+            }
+            let want: Vec<f64> = sums
+                .chunks(outputs)
+                .flat_map(|row| {
+                    let (values, gates) = row.split_at(outputs / 2);
+                    let gated = values.iter().zip(gates);
+                    gated.map(|(a, &b)| a * activated(Activation::Gelu, b)).collect::<Vec<_>>()
+                })
+                .collect();
+            let got = cpu.norm_geglu(&tensor, &norm_layer, &linear).unwrap();
+            let what = format!("{what}, gated");
+            assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &want, 3.0 * TWICE);
+        }
+    }
+}
+
+#[test]
+fn attention_is_its_sum() {
+    for cpu in levels() {
+        let mut source = Source(5);
+        // The columns of one head, out of rows of `pitch`.
+        let head = |x: &[f64], pitch: usize, start: usize, width: usize| -> Vec<f64> {
+            x.chunks(pitch).flat_map(|row| row[start..start + width].to_vec()).collect()
+        };
+        for [n, tokens, heads, width, loud] in [
+            [1, 1, 1, 4, 1],
+            [2, 77, 2, 64, 1],
+            [1, 300, 3, 32, 4],
+            [3, 49, 1, 96, 1],
+            [1, 600, 1, 20, 8],
+            [1, 150, 1, 512, 1],
+        ] {
+            let c = heads * width;
+            // Louder queries: the maximum moves while blocks of keys go by.
+            let mut louder = |shape: &[usize]| {
+                let x = source.tensor(shape);
+                let values = x.data().iter().map(|v| v * loud as f32).collect();
+                rounded(&HostTensor::new(shape, values).unwrap())
+            };
+            let qkv = louder(&[n, 1, tokens, 3 * c]);
+            let contexts = louder(&[2, 1, 77, 2 * c]);
+            let rows: Vec<usize> = (0..n).map(|sample| (sample + 1) % 2).collect();
+            let x = wide(&qkv);
+            for causal in [false, true] {
+                let mut want = vec![0.0; n * tokens * c];
+                for sample in 0..n {
+                    let x = &x[sample * tokens * 3 * c..(sample + 1) * tokens * 3 * c];
+                    for part in 0..heads {
+                        let [q, k, v] =
+                            [0, 1, 2].map(|i| head(x, 3 * c, i * c + part * width, width));
+                        let mixed = attended(&q, &k, &v, width, causal);
+                        for (i, value) in mixed.into_iter().enumerate() {
+                            let token = sample * tokens + i / width;
+                            want[token * c + part * width + i % width] = value;
+                        }
+                    }
+                }
+                let tensor = cpu.upload(&qkv).unwrap();
+                let got = cpu.self_attention(&tensor, heads, causal).unwrap();
+                let what = format!("{n} x {tokens} tokens, {heads} heads of {width}, {causal}");
+                assert_near(&cpu, &what, &cpu.download(&got).unwrap(), &want, TWICE);
+            }
+            let q = louder(&[n, 1, tokens, c]);
+            let mut want = vec![0.0; n * tokens * c];
+            for sample in 0..n {
+                let q = &wide(&q)[sample * tokens * c..(sample + 1) * tokens * c];
+                let both = wide(&contexts);
+                let both = &both[rows[sample] * 77 * 2 * c..(rows[sample] + 1) * 77 * 2 * c];
+                for part in 0..heads {
+                    let q = head(q, c, part * width, width);
+                    let k = head(both, 2 * c, part * width, width);
+                    let v = head(both, 2 * c, c + part * width, width);
+                    for (i, value) in attended(&q, &k, &v, width, false).into_iter().enumerate() {
+                        let token = sample * tokens + i / width;
+                        want[token * c + part * width + i % width] = value;
+                    }
+                }
+            }
+            let (q, contexts) = (cpu.upload(&q).unwrap(), cpu.upload(&contexts).unwrap());
+            let got = cpu.cross_attention(&q, &contexts, &rows, heads).unwrap();
+            assert_near(&cpu, "cross-attention", &cpu.download(&got).unwrap(), &want, TWICE);
+        }
+    }
+}
+
+#[test]
+fn neither_batch_nor_threads_show() {
+    for cpu in levels() {
+        let mut source = Source(6);
+        let x = source.tensor(&[5, 12, 10, 64]);
+        let (weight, bias) = (source.tensor(&[96, 64, 3, 3]), source.tensor(&[96]));
+        let conv = cpu.conv(weight, Some(bias), ConvSpec::same(1)).unwrap();
+        let weight = source.tensor(&[96, 96, 3, 3]);
+        let enlarging = cpu.conv(weight, None, ConvSpec::upsampling()).unwrap();
+        let (scale, shift) = (source.tensor(&[64]), source.tensor(&[64]));
+        let norm = NormSpec::Group { groups: 32, epsilon: 1e-5 };
+        let norm = cpu.norm(scale, shift, norm).unwrap();
+        let qkv = cpu.linear(source.tensor(&[3 * 96, 96]), None).unwrap();
+        let pass = |x: &HostTensor| {
+            let x = cpu.upload(x).unwrap();
+            let silu = Activation::Silu;
+            let x = cpu.norm_conv2d((&x).into(), &norm, silu, &conv, Add::Nothing).unwrap();
+            let x = cpu.upsample_conv2d(&x, 24, 20, &enlarging).unwrap();
+            let x = cpu.dense(&x, &qkv, Activation::Identity, Add::Nothing).unwrap();
+            cpu.download(&cpu.self_attention(&x, 3, false).unwrap()).unwrap().into_data()
+        };
+        let together = pass(&x);
+        let size = 12 * 10 * 64;
+        for sample in 0..5 {
+            let alone = x.data()[sample * size..(sample + 1) * size].to_vec();
+            let alone = pass(&HostTensor::new([1, 12, 10, 64], alone).unwrap());
+            assert_eq!(alone, together[sample * 24 * 20 * 96..(sample + 1) * 24 * 20 * 96]);
+        }
+        for threads in [1, 2, 3, 8] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(pool.install(|| pass(&x)), together, "{threads} threads");
+        }
+    }
+}
+
+#[test]
+fn latents_and_predictions_stay_in_f32() {
+    let cpu = CpuBf16::new(Level::best());
+    let mut source = Source(7);
+    let x = source.tensor(&[2, 4, 4, 4]);
+    let latent = cpu.upload(&x).unwrap();
+    assert_eq!(cpu.download(&latent).unwrap(), x);
+    let gathered = cpu.gather(&latent, &[1, 0]).unwrap();
+    assert_eq!(cpu.download(&gathered).unwrap().data()[..64], x.data()[64..]);
+    let sum = cpu.combine(&[(&latent, &[1.0, 1.0]), (&gathered, &[1e-3, 1e-3])]).unwrap();
+    let sum = cpu.download(&sum).unwrap();
+    assert_eq!(sum.data()[0], x.data()[0] + 1e-3 * x.data()[64]);
+    let conv = cpu.conv(source.tensor(&[4, 4, 3, 3]), None, ConvSpec::same(1)).unwrap();
+    let prediction = cpu.conv2d((&latent).into(), &conv, Add::Nothing).unwrap();
+    let prediction = cpu.download(&prediction).unwrap();
+    assert!(prediction.data().iter().any(|&v| bf16::from_f32(v).to_f32() != v));
+}
