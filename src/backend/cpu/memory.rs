@@ -18,6 +18,41 @@ const IDLE_BYTES: usize = 256 << 20;
 /// Before a new buffer of as many bytes is made, idle ones of other sizes go.
 const LARGE_BYTES: usize = 32 << 20;
 
+/// As many lines of zeros, in memory that the system hands out when it is written first, in large pages where
+/// there are many: one fault for 2 MiB instead of 512.
+fn zeros(count: usize) -> Vec<Line> {
+    use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+    if count == 0 {
+        return Vec::new();
+    }
+    let Ok(layout) = Layout::array::<Line>(count) else {
+        // More than there are addresses; the vector says so in its own way.
+        return vec![Line([0.0; 16]); count];
+    };
+    // SAFETY: the layout is not empty.
+    let at = unsafe { alloc_zeroed(layout) };
+    if at.is_null() {
+        handle_alloc_error(layout);
+    }
+    #[cfg(target_os = "linux")]
+    if layout.size() >= HUGE_BYTES {
+        unsafe extern "C" {
+            fn madvise(at: *mut std::ffi::c_void, length: usize, advice: i32) -> i32;
+        }
+        const MADV_HUGEPAGE: i32 = 14;
+        let start = at.wrapping_add(at.align_offset(4096));
+        let whole = (layout.size() - 4096) / 4096 * 4096;
+        // SAFETY: whole pages within the allocation; their content stays. An error costs speed only.
+        unsafe { madvise(start.cast(), whole, MADV_HUGEPAGE) };
+    }
+    // SAFETY: allocated as a vector of lines would be; zeros are lines.
+    unsafe { Vec::from_raw_parts(at.cast(), count, count) }
+}
+
+/// Allocations of as many bytes ask for large pages.
+#[cfg(target_os = "linux")]
+const HUGE_BYTES: usize = 4 << 20;
+
 /// Buffers that wait to be used again. A network asks for the same sizes at every step, and fresh memory
 /// of the system costs a fault per page.
 #[derive(Default)]
@@ -52,7 +87,7 @@ impl Pool {
                 if lines * size_of::<Line>() >= LARGE_BYTES {
                     self.empty();
                 }
-                vec![Line([0.0; 16]); lines]
+                zeros(lines)
             }
         };
         Buffer { lines, length, pool: Arc::clone(self) }
@@ -60,8 +95,7 @@ impl Pool {
 
     /// A new buffer of `length` zeros.
     pub(super) fn fresh(self: &Arc<Self>, length: usize) -> Buffer {
-        let lines = vec![Line([0.0; 16]); length.div_ceil(16)];
-        Buffer { lines, length, pool: Arc::clone(self) }
+        Buffer { lines: zeros(length.div_ceil(16)), length, pool: Arc::clone(self) }
     }
 
     /// Gives all idle buffers back to the system.
