@@ -135,9 +135,9 @@ struct Block<'a> {
 struct Scratch {
     /// QUERIES rows of the padded width.
     queries: Brain,
-    /// PAIR rows of KEYS.
+    /// QUERIES rows of KEYS.
     weights: Brain,
-    /// PAIR rows of KEYS scores, then QUERIES rows of the padded width.
+    /// QUERIES rows of KEYS scores, then QUERIES rows of the padded width.
     sums: crate::backend::cpu::memory::Buffer,
 }
 
@@ -146,8 +146,8 @@ impl Scratch {
         let padded = width.next_multiple_of(2 * COLUMNS);
         Scratch {
             queries: Brain::take(pool, QUERIES * padded),
-            weights: Brain::take(pool, PAIR * KEYS),
-            sums: pool.take(PAIR * KEYS + QUERIES * padded),
+            weights: Brain::take(pool, QUERIES * KEYS),
+            sums: pool.take(QUERIES * (KEYS + padded)),
         }
     }
 }
@@ -182,7 +182,7 @@ impl Kernel for Block<'_> {
         }
         let query = query.as_ptr();
         let weights = scratch.weights.values_mut().as_mut_ptr();
-        let (scores, mixed) = scratch.sums.values_mut().split_at_mut(PAIR * KEYS);
+        let (scores, mixed) = scratch.sums.values_mut().split_at_mut(QUERIES * KEYS);
         mixed.fill(0.0);
         let scale = std::f32::consts::LOG2_E / (width as f32).sqrt();
         let mut state = State { highest: [f32::NEG_INFINITY; QUERIES], sums: [[0.0; 16]; QUERIES] };
@@ -201,25 +201,33 @@ impl Kernel for Block<'_> {
                         keys[2 * block * strip..].as_ptr(),
                         keys[(2 * block + 1) * strip..].as_ptr(),
                     ];
-                    let at = scores[block * DEPTH..].as_mut_ptr();
+                    let at = scores[pair * KEYS + block * DEPTH..].as_mut_ptr();
                     let sums = Sums { at, pitch: KEYS, add: false };
                     // SAFETY: the rows are padded as the keys are, to whole tiles; scores have KEYS in a row.
                     unsafe { multiply::<S>(level, [rows, 2], &[operand], strips, sums) };
                 }
-                for row in 0..(count - pair).min(PAIR) {
-                    let token = first + pair + row;
-                    let seen = if causal { (token + 1).min(tokens) } else { tokens };
-                    let seen = seen.saturating_sub(start).min(blocks * DEPTH);
-                    let scores = &mut scores[row * KEYS..][..blocks * DEPTH];
-                    scores[seen..].fill(HIDDEN);
-                    let mixed = &mut mixed[(pair + row) * padded..][..padded];
-                    // SAFETY: whole vectors; weights have KEYS in a row.
-                    unsafe {
-                        let out = weights.add(row * KEYS);
-                        state.weigh::<S>(pair + row, scores, scale, mixed, out);
+            }
+            for row in 0..count {
+                let token = first + row;
+                let seen = if causal { (token + 1).min(tokens) } else { tokens };
+                let seen = seen.saturating_sub(start).min(blocks * DEPTH);
+                let scores = &mut scores[row * KEYS..][..blocks * DEPTH];
+                scores[seen..].fill(HIDDEN);
+                let mixed = &mut mixed[row * padded..][..padded];
+                // SAFETY: whole vectors; weights have KEYS in a row.
+                unsafe {
+                    let out = weights.add(row * KEYS);
+                    match (blocks * DEPTH == KEYS, S::LANES) {
+                        (true, 16) => state.weigh::<S, 8>(row, scores, scale, mixed, out),
+                        (true, 8) => state.weigh::<S, 16>(row, scores, scale, mixed, out),
+                        _ => state.weigh::<S, 0>(row, scores, scale, mixed, out),
                     }
                 }
-                let at = |tile: usize| weights.wrapping_add(tile * ROWS * KEYS).cast_const();
+            }
+            for pair in (0..count).step_by(PAIR) {
+                let rows = if count - pair > ROWS { 2 } else { 1 };
+                let at =
+                    |tile: usize| weights.wrapping_add((pair + tile * ROWS) * KEYS).cast_const();
                 let operand = Operand { at: [at(0), at(1)], pitch: KEYS, taps: &[0], blocks };
                 let strips = width.div_ceil(COLUMNS);
                 for column in (0..strips).step_by(2) {
@@ -258,9 +266,10 @@ impl State {
     /// the maximum moves, shrinks what was summed and `mixed` before.
     ///
     /// # Safety
-    /// The processor has the instructions of `S`; scores are whole vectors, of which `out` has room for as many.
+    /// The processor has the instructions of `S`; scores are whole vectors, an even number of them and, if that isn't
+    /// 0, VECTORS; `out` has room for as many.
     #[inline(always)]
-    unsafe fn weigh<S: Narrow>(
+    unsafe fn weigh<S: Narrow, const VECTORS: usize>(
         &mut self,
         query: usize,
         scores: &[f32],
@@ -271,10 +280,13 @@ impl State {
         let (highest, sums) = (&mut self.highest[query], &mut self.sums[query]);
         // SAFETY: by the caller's promise; arrays hold the longest vector.
         unsafe {
-            let mut most = S::load(scores.as_ptr());
-            for start in (S::LANES..scores.len()).step_by(S::LANES) {
-                most = most.max(S::load(scores.as_ptr().add(start)));
+            let count = if VECTORS > 0 { VECTORS } else { scores.len() / S::LANES };
+            let mut most = [S::load(scores.as_ptr()); 2];
+            for vector in 1..count {
+                let most = &mut most[vector % 2];
+                *most = most.max(S::load(scores.as_ptr().add(vector * S::LANES)));
             }
+            let most = most[0].max(most[1]);
             let most = most.highest();
             if (most - *highest) * scale > RISE || *highest == f32::NEG_INFINITY {
                 let shrink = ((*highest - most) * scale).exp2();
@@ -283,14 +295,16 @@ impl State {
                 mixed.iter_mut().for_each(|value| *value *= shrink);
             }
             let (factor, offset) = (S::splat(scale), S::splat(-*highest * scale));
-            let mut sum = S::load(sums.as_ptr());
-            for start in (0..scores.len()).step_by(S::LANES) {
-                let score = S::load(scores.as_ptr().add(start));
-                let weight = score.mul_add(factor, offset).exp2();
-                sum = sum.add(weight);
-                weight.narrow(out.add(start));
+            let mut sum = [S::load(sums.as_ptr()), S::splat(0.0)];
+            for vector in (0..count).step_by(2) {
+                let place = vector * S::LANES;
+                let a = S::load(scores.as_ptr().add(place)).mul_add(factor, offset).exp2();
+                let b = S::load(scores.as_ptr().add(place + S::LANES));
+                let b = b.mul_add(factor, offset).exp2();
+                sum = [sum[0].add(a), sum[1].add(b)];
+                a.narrow_both(b, out.add(place));
             }
-            sum.store(sums.as_mut_ptr());
+            sum[0].add(sum[1]).store(sums.as_mut_ptr());
         }
     }
 }

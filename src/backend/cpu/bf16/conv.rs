@@ -1,7 +1,7 @@
 //! In: a convolution's weights, then pictures. Out: the convolution of them.
 #![allow(unsafe_code, reason = "products whose results are seen here")]
 
-use super::finish::{Added, Result16, Write};
+use super::finish::{Result16, Write};
 use super::packed::Packed;
 use super::product::product;
 use super::source::{Padded, Places, Source};
@@ -126,10 +126,10 @@ impl Conv {
     ) -> Tensor {
         let shape = [n, h, w, self.outputs];
         let mut out = Result16::new(pool, shape);
-        let (out_place, activation) = (out.shared(), Activation::Identity);
-        let finish = Write { out: out_place, activation, add: (&add).into() };
+        let weight = self.plain(pool);
+        let finish = Write::new(out.shared(), Activation::Identity, &add, weight);
         // SAFETY: `out` has a value for each row and output.
-        unsafe { product(level, source, self.plain(pool), &finish) }
+        unsafe { product(level, source, weight, &finish) }
         out.tensor(shape)
     }
 
@@ -163,8 +163,7 @@ impl Conv {
                 enlarged: [h, w],
             };
             let source = Source::padded(&padded, n, &geometry, corner, Places::Every2(corner));
-            let finish =
-                Write { out: out.shared(), activation: Activation::Identity, add: Added::Nothing };
+            let finish = Write::new(out.shared(), Activation::Identity, &Add::Nothing, weight);
             // SAFETY: each of the four writes pixels of its own.
             unsafe { product(level, &source, weight, &finish) }
         }

@@ -16,6 +16,7 @@ use crate::backend::cpu::function::activate;
 use crate::backend::cpu::memory::{Buffer, Pool};
 use crate::backend::{Activation, Add};
 use half::bf16;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A result that is being written.
@@ -85,14 +86,32 @@ pub(super) trait Finish: Sync {
 
 /// activation(product + bias) + add
 pub(super) struct Write<'a> {
-    pub(super) out: Out,
-    pub(super) activation: Activation,
-    pub(super) add: Added<'a>,
+    out: Out,
+    activation: Activation,
+    add: Added<'a>,
+    /// One for each output, padded to whole tiles.
+    bias: Cow<'a, [f32]>,
+}
+
+impl<'a> Write<'a> {
+    pub(super) fn new(
+        out: Out,
+        activation: Activation,
+        add: &Add<'a, Tensor>,
+        weight: &'a Packed,
+    ) -> Self {
+        let (mut bias, mut add) = (Cow::Borrowed(&weight.bias[..]), Added::from(add));
+        if let (Added::Channels(x), Activation::Identity) = (add, activation) {
+            bias.to_mut().iter_mut().zip(x).for_each(|(bias, x)| *bias += x.to_f32());
+            add = Added::Nothing;
+        }
+        Write { out, activation, add, bias }
+    }
 }
 
 /// The values of an [`Add`].
 #[derive(Clone, Copy)]
-pub(super) enum Added<'a> {
+enum Added<'a> {
     Nothing,
     Residual(&'a [bf16]),
     Wide(&'a [f32]),
@@ -129,16 +148,60 @@ impl Finish for Write<'_> {
         // SAFETY: the square has PITCH values for each row, the bias whole tiles; results and what is added have
         // `outputs` values for each place, of which `width` are this caller's from `first` on.
         unsafe {
-            if width == 2 * COLUMNS {
-                self.rows::<S>(places, first, 2 * COLUMNS, weight, sums);
-            } else {
-                self.rows::<S>(places, first, width, weight, sums);
+            let plain = self.activation == Activation::Identity && width == 2 * COLUMNS;
+            match (self.out, self.add) {
+                (Out::Brain(out), Added::Nothing) if plain => {
+                    self.whole::<S, false>(places, first, weight, sums, out, std::ptr::null());
+                }
+                (Out::Brain(out), Added::Residual(x)) if plain => {
+                    self.whole::<S, true>(places, first, weight, sums, out, x.as_ptr());
+                }
+                _ => self.rows::<S>(places, first, width, weight, sums),
             }
         }
     }
 }
 
 impl Write<'_> {
+    /// Two whole tiles of outputs without an activation, which most are.
+    ///
+    /// # Safety
+    /// As for `finish`.
+    #[inline(always)]
+    unsafe fn whole<S: Narrow, const RESIDUAL: bool>(
+        &self,
+        places: &[u32; ROWS],
+        first: usize,
+        weight: &Packed,
+        sums: *const f32,
+        out: *mut bf16,
+        residual: *const bf16,
+    ) {
+        let bias = self.bias[first..].as_ptr();
+        for (row, &place) in places.iter().enumerate() {
+            if place == NOWHERE {
+                continue;
+            }
+            let place = place as usize * weight.outputs + first;
+            let sums = sums.wrapping_add(row * PITCH);
+            let mut start = 0;
+            while start < 2 * COLUMNS {
+                let next = start + S::LANES;
+                // SAFETY: as `finish` says.
+                unsafe {
+                    let mut a = S::load(sums.add(start)).add(S::load(bias.add(start)));
+                    let mut b = S::load(sums.add(next)).add(S::load(bias.add(next)));
+                    if RESIDUAL {
+                        a = a.add(S::widen(residual.add(place + start)));
+                        b = b.add(S::widen(residual.add(place + next)));
+                    }
+                    a.narrow_both(b, out.add(place + start));
+                }
+                start = next + S::LANES;
+            }
+        }
+    }
+
     /// # Safety
     /// As for `finish`.
     #[inline(always)]
@@ -150,7 +213,7 @@ impl Write<'_> {
         weight: &Packed,
         sums: *const f32,
     ) {
-        let bias = weight.bias[first..].as_ptr();
+        let bias = self.bias[first..].as_ptr();
         for (row, &place) in places.iter().enumerate() {
             if place == NOWHERE {
                 continue;

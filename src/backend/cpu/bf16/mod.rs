@@ -73,7 +73,7 @@ impl CpuBf16 {
         let [n, h, w, _] = x.shape;
         let shape = [n, h, w, linear.weight.outputs];
         let mut out = Result16::new(&self.pool, shape);
-        let finish = Write { out: out.shared(), activation, add: (&add).into() };
+        let finish = Write::new(out.shared(), activation, &add, &linear.weight);
         // SAFETY: `out` has a value for each row and output.
         unsafe { self.rows_of(x, &linear.weight, &finish) }
         out.tensor(shape)

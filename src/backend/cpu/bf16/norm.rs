@@ -151,10 +151,23 @@ impl Kernel for Apply<'_> {
         // SAFETY: the caller's promise, and the processor has the instructions.
         unsafe {
             match self.activation {
-                Activation::Identity => self.each::<S>(|x| x),
-                Activation::Silu => self.each::<S>(|x| silu(x)),
-                Activation::Gelu => self.each::<S>(|x| gelu(x)),
+                Activation::Identity => self.each::<S, 0>(),
+                Activation::Silu => self.each::<S, 1>(),
+                Activation::Gelu => self.each::<S, 2>(),
             }
+        }
+    }
+}
+
+/// Which function this is, known when code is made: closures would be made without a level's instructions.
+#[inline(always)]
+unsafe fn activated<S: Narrow, const FUNCTION: u8>(x: S) -> S {
+    // SAFETY: the caller has the instructions of S.
+    unsafe {
+        match FUNCTION {
+            1 => silu(x),
+            2 => gelu(x),
+            _ => x,
         }
     }
 }
@@ -163,27 +176,37 @@ impl Apply<'_> {
     /// # Safety
     /// `out` has room for the channels and zeros of each pixel, which are this caller's alone.
     #[inline(always)]
-    unsafe fn each<S: Narrow>(&self, activation: impl Fn(S) -> S) {
+    unsafe fn each<S: Narrow, const FUNCTION: u8>(&self) {
         let (channels, scale, shift) = (self.channels, self.scale.as_ptr(), self.shift.as_ptr());
+        let whole = channels / (2 * S::LANES) * 2 * S::LANES;
         for (index, pixel) in self.pixels.chunks_exact(channels).enumerate() {
             let (x, out) = (pixel.as_ptr(), self.out.wrapping_add(index * self.pitch));
             // SAFETY: pixel, scale and shift hold `channels` values, `out` those and the zeros.
             unsafe {
-                let whole = channels / S::LANES * S::LANES;
-                for start in (0..whole).step_by(S::LANES) {
-                    let y = S::widen(x.add(start))
+                let mut start = 0;
+                while start < whole {
+                    let next = start + S::LANES;
+                    let a = S::widen(x.add(start))
                         .mul_add(S::load(scale.add(start)), S::load(shift.add(start)));
-                    activation(y).narrow(out.add(start));
+                    let b = S::widen(x.add(next))
+                        .mul_add(S::load(scale.add(next)), S::load(shift.add(next)));
+                    let (a, b) = (activated::<S, FUNCTION>(a), activated::<S, FUNCTION>(b));
+                    a.narrow_both(b, out.add(start));
+                    start = next + S::LANES;
                 }
-                let count = channels - whole;
-                if count > 0 {
-                    let y = widen_some::<S>(x.add(whole), count).mul_add(
-                        load_some(scale.add(whole), count),
-                        load_some(shift.add(whole), count),
+                while start < channels {
+                    let count = S::LANES.min(channels - start);
+                    let y = widen_some::<S>(x.add(start), count).mul_add(
+                        load_some(scale.add(start), count),
+                        load_some(shift.add(start), count),
                     );
-                    narrow_some(activation(y), out.add(whole), count);
+                    narrow_some(activated::<S, FUNCTION>(y), out.add(start), count);
+                    start += S::LANES;
                 }
-                std::slice::from_raw_parts_mut(out.add(channels), self.zeros).fill(bf16::ZERO);
+                if self.zeros > 0 {
+                    let zeros = std::slice::from_raw_parts_mut(out.add(channels), self.zeros);
+                    zeros.fill(bf16::ZERO);
+                }
             }
         }
     }
@@ -281,7 +304,7 @@ pub(super) unsafe fn normalize(
             // One source: layer norms stand in transformers, which have no skip connections.
             let (values, channels) = (x.first.values(), x.first.channels());
             let pixel = target.layout.pixel;
-            let chunk = 16;
+            let chunk = 64;
             let task = |index: usize| {
                 let target = &target;
                 let tokens = values.chunks(chunk * channels).nth(index).unwrap_or_default();

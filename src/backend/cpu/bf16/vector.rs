@@ -22,6 +22,15 @@ pub(super) trait Narrow: Simd {
     unsafe fn widen(at: *const bf16) -> Self;
     /// LANES values, rounded to nearest, ties to even.
     unsafe fn narrow(self, at: *mut bf16);
+    /// Both, one behind the other.
+    #[inline(always)]
+    unsafe fn narrow_both(self, other: Self, at: *mut bf16) {
+        // SAFETY: the caller's promise for twice as many.
+        unsafe {
+            self.narrow(at);
+            other.narrow(at.add(Self::LANES));
+        }
+    }
     /// LANES pairs.
     unsafe fn pairs(at: *const bf16) -> Self::Pairs;
     /// One pair for all lanes.
@@ -384,6 +393,15 @@ mod wide {
             unsafe {
                 let kept: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(self.0.0));
                 _mm256_storeu_si256(at.cast(), kept);
+            }
+        }
+        #[inline(always)]
+        unsafe fn narrow_both(self, other: Self, at: *mut bf16) {
+            // SAFETY: as for `narrow`, of 32 values.
+            unsafe {
+                let kept = _mm512_cvtne2ps_pbh(other.0.0, self.0.0);
+                let kept: __m512i = std::mem::transmute(kept);
+                _mm512_storeu_si512(at.cast(), kept);
             }
         }
         #[inline(always)]
