@@ -6,7 +6,7 @@ use common::golden::relative_error;
 use common::{same, short, tiny};
 use latentblend::{
     Adapt, BlendOptions, Branching, Call, Crossfeed, Curve, Even, Interpolation, Keyframe, Latent,
-    Look, Pace, RestoreOptions, Sampler, Session, Timing,
+    LatentMix, Look, Pace, RestoreOptions, Sampler, Session, Timing,
 };
 
 fn keyframes() -> Vec<Keyframe> {
@@ -38,6 +38,7 @@ fn kinds(looped: bool) -> Vec<(&'static str, BlendOptions)> {
     vec![
         ("multistep", BlendOptions { sampler: Sampler::DpmSolver2M, ..course(&usual) }),
         ("crossfeeds", fed.clone()),
+        ("bands", BlendOptions { latent_mix: LatentMix::Bands, ..fed.clone() }),
         ("multistep crossfeeds", BlendOptions { sampler: Sampler::DpmSolver2M, ..fed }),
         ("2023", of_2023),
     ]

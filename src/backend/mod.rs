@@ -148,6 +148,11 @@ pub trait Backend: Send + Sync + 'static {
         numbers * size_of::<f32>() as u64
     }
 
+    /// Lets go of idle memory that it keeps for the next operation, and says how many bytes that were.
+    fn trim(&self) -> u64 {
+        0
+    }
+
     /// What decides the last bits of its results.
     fn numerics(&self) -> Numerics {
         Numerics::unknown()

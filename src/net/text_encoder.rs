@@ -56,6 +56,11 @@ impl<B: Backend> TextEncoder<B> {
         })
     }
 
+    /// Tokens of a prompt, and values of each.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.config.positions, self.config.width]
+    }
+
     /// (prompts, 1, tokens, width) from prompts of equal length.
     pub(crate) fn forward(&self, backend: &B, prompts: &[&[u32]]) -> Result<HostTensor> {
         let (width, length) = (self.config.width, self.config.positions);

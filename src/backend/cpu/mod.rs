@@ -117,6 +117,10 @@ impl Backend for Cpu {
         self.weights.load(Ordering::Relaxed)
     }
 
+    fn trim(&self) -> u64 {
+        self.pool.empty() as u64
+    }
+
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
         let conv = Conv::new(self.level, &self.pool, &weight, bias.as_ref(), spec)?;
         self.weights.fetch_add(conv.bytes(), Ordering::Relaxed);
