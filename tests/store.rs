@@ -254,6 +254,7 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
         ("\"guidance\":\"4\"", "\"guidance\":\"inf\""),
         ("\"guidance\":\"4\"", "\"guidance\":4"),
         ("\"damping\":\"towards-one\"", "\"damping\":\"upwards\""),
+        ("\"latent_mix\":\"arc\"", "\"latent_mix\":\"sideways\""),
         ("\"looped\":false", "\"looped\":true"),
         ("\"start\":false", "\"start\":true"),
         ("\"length\":\"1\"", "\"length\":\"-1\""),
@@ -275,8 +276,8 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
         assert_eq!(kind, ErrorKind::BadModel, "a branch of level {level}: {message}");
     }
     for (from, to, what) in [
-        ("\"format\":2", "\"format\":3", "a session of format version 3"),
-        ("\"format\":2", "\"format\":0", "a session of format version 0"),
+        ("\"format\":3", "\"format\":4", "a session of format version 4"),
+        ("\"format\":3", "\"format\":0", "a session of format version 0"),
         ("\"algorithm\":1", "\"algorithm\":9", "a session of algorithm version 9"),
     ] {
         forged(&path, &other, |text| text.replacen(from, to, 1));

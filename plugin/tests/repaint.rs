@@ -6,14 +6,14 @@
 mod host;
 
 use host::bundle::bundle;
-use host::compare::{FILTER, GENERAL, check, create, scene, wanted};
+use host::compare::{FILTER, GENERAL, check, scene};
 use host::effect::{Effect, Image, Shape, UNTOUCHED};
-use host::engine::{More, Still, Wanted};
+use host::engine::{Still, Wanted};
 use host::props::{Props, Value};
 use host::repainted::{
     ALPHA, assert_kept, inside, mask, mask_image, middle, node, picture, rendered, repainted,
 };
-use host::{FAILED, Host, OK, Quirks, REPLY_DEFAULT};
+use host::{FAILED, Host, OK, Quirks};
 use latentblend::capi::*;
 
 #[test]

@@ -6,12 +6,12 @@
 mod host;
 
 use host::bundle::bundle;
-use host::compare::{FILTER, GENERAL, check, create, scene, wanted};
-use host::effect::{Effect, Image, Shape, UNTOUCHED};
-use host::engine::{More, Still, Wanted};
+use host::compare::{FILTER, GENERAL, check, scene};
+use host::effect::{Effect, Image, Shape};
+use host::engine::Still;
 use host::props::{Props, Value};
 use host::repainted::{
-    ALPHA, assert_kept, inside, mask, mask_image, middle, node, picture, rendered, repainted,
+    ALPHA, assert_kept, inside, mask_image, middle, node, picture, rendered, repainted,
 };
 use host::{FAILED, Host, OK, Quirks, REPLY_DEFAULT};
 use latentblend::capi::*;
