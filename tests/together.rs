@@ -112,7 +112,7 @@ fn a_multistep_session_goes_on_bit_for_bit_and_so_does_its_file() {
 fn strong() -> Vec<(&'static str, BlendOptions)> {
     let to_the_end = Some(Crossfeed::new(0.7, 1.0, 0.6));
     let mut kinds = kinds(false);
-    let (_, of_2023) = kinds[3].clone();
+    let (_, of_2023) = kinds.iter().find(|(name, _)| *name == "2023").unwrap().clone();
     let fed = BlendOptions {
         branch1_crossfeed: to_the_end,
         parental_crossfeed: to_the_end,
@@ -255,7 +255,7 @@ fn branches_placed_by_change_take_crossfeeds_any_sampler_and_2023_along() {
 
 #[test]
 fn leaves_of_2023_are_paced_by_all_its_pictures() {
-    let (_, options) = kinds(false).pop().unwrap();
+    let (_, options) = kinds(false).into_iter().find(|(name, _)| *name == "2023").unwrap();
     let session = Session::new(&tiny("base"), &keyframes()[..2], &options).unwrap();
     let timing = Timing { pace: Pace::Leaves, ..Timing::default() };
     let timed = session.timed(&timing, &Call::new()).unwrap();
