@@ -10,9 +10,11 @@
 mod common;
 
 use clap::{Parser, ValueEnum};
-use common::{ModelArguments, Movie, ProgressBar, contact_sheet, evenly, watched, write_png8};
+use common::{
+    ModelArguments, Movie, ProgressBar, contact_sheet, evenly, latent_mix, watched, write_png8,
+};
 use latentblend::{
-    BlendOptions, Call, Easing, Even, Keyframe, Pace, Preset, Segment, Session, Timing,
+    BlendOptions, Call, Easing, Even, Keyframe, LatentMix, Pace, Preset, Segment, Session, Timing,
 };
 use std::error::Error;
 use std::path::PathBuf;
@@ -80,6 +82,9 @@ struct Arguments {
     /// Where the first branches leave, as a share of the steps
     #[arg(long, default_value_t = 0.55)]
     depth: f64,
+    /// How branches are mixed: arc, or bands, by which the middle keeps more detail
+    #[arg(long, default_value = "arc", value_parser = latent_mix)]
+    latent_mix: LatentMix,
     /// lowest, low, medium, high or ultra
     #[arg(long, default_value = "medium", value_parser = preset)]
     preset: Preset,
@@ -150,6 +155,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         preset: arguments.preset,
         steps: arguments.steps,
         depth: arguments.depth,
+        latent_mix: arguments.latent_mix,
         looped: arguments.looped,
         ..BlendOptions::default()
     };

@@ -9,10 +9,10 @@
 mod common;
 
 use clap::Parser;
-use common::{ModelArguments, read_png, watched, write_transition};
+use common::{ModelArguments, latent_mix, read_png, watched, write_transition};
 use latentblend::{
-    BlendOptions, Call, Format, Frame, ImageRef, Keyframe, KeyframeImage, Layout, Preset, Session,
-    Source, Transfer,
+    BlendOptions, Call, Format, Frame, ImageRef, Keyframe, KeyframeImage, LatentMix, Layout,
+    Preset, Session, Source, Transfer,
 };
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,9 @@ struct Arguments {
     guidance: f64,
     #[arg(long, default_value_t = 0.65)]
     depth: f64,
+    /// How branches are mixed: arc, or bands, by which the middle keeps more detail
+    #[arg(long, default_value = "arc", value_parser = latent_mix)]
+    latent_mix: LatentMix,
     /// lowest, low, medium, high or ultra
     #[arg(long, default_value = "medium", value_parser = preset)]
     preset: Preset,
@@ -118,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let options = BlendOptions {
         preset: arguments.preset,
         depth: arguments.depth,
+        latent_mix: arguments.latent_mix,
         guidance: arguments.guidance,
         ..BlendOptions::default()
     };

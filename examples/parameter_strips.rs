@@ -10,8 +10,8 @@
 
 use clap::Parser;
 use latentblend::{
-    BlendOptions, Branching, Call, Crossfeed, Frame, Keyframe, Model, Pace, Preset, Sampler,
-    Session, Timing,
+    BlendOptions, Branching, Call, Crossfeed, Frame, Keyframe, LatentMix, Model, Pace, Preset,
+    Sampler, Session, Timing,
 };
 use std::error::Error;
 use std::path::PathBuf;
@@ -75,6 +75,10 @@ fn strips() -> Vec<(&'static str, Vec<Row>)> {
         let told = format!("damper {guidance_mid_damper}");
         row(told, BlendOptions { guidance: 7.0, guidance_mid_damper, ..defaults() })
     };
+    let mixing = |latent_mix: LatentMix| {
+        let told = format!("mixing by {}", latent_mix.name());
+        row(told, BlendOptions { latent_mix, ..defaults() })
+    };
     let branch1 = |power: f64| {
         let branch1_crossfeed = Some(Crossfeed::new(power, 0.6, 0.8));
         let told = format!("branch-1 crossfeed of power {power}");
@@ -109,6 +113,7 @@ fn strips() -> Vec<(&'static str, Vec<Row>)> {
         ),
         ("guidance", vec![guidance(1.0), guidance(4.0), guidance(10.0)]),
         ("damper", vec![damper(1.0), damper(0.5), damper(0.1)]),
+        ("mixing", LatentMix::ALL.map(mixing).into()),
         ("branch1", vec![branch1(0.0), branch1(0.1), branch1(0.5)]),
         ("parental", vec![parental(0.0), parental(0.1), parental(0.5)]),
         (

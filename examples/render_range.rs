@@ -12,8 +12,10 @@
 mod common;
 
 use clap::{Args, Parser, Subcommand};
-use common::{ModelArguments, write_png8, write_png16};
-use latentblend::{BlendOptions, Call, Keyframe, Preset, RestoreOptions, Session, Timing};
+use common::{ModelArguments, latent_mix, write_png8, write_png16};
+use latentblend::{
+    BlendOptions, Call, Keyframe, LatentMix, Preset, RestoreOptions, Session, Timing,
+};
 use std::error::Error;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -54,6 +56,9 @@ struct Plan {
     /// The last picture leads back to the first
     #[arg(long = "loop")]
     looped: bool,
+    /// How branches are mixed: arc, or bands, by which the middle keeps more detail
+    #[arg(long, default_value = "arc", value_parser = latent_mix)]
+    latent_mix: LatentMix,
     /// lowest, low, medium, high or ultra
     #[arg(long, default_value = "medium", value_parser = preset)]
     preset: Preset,
@@ -140,6 +145,7 @@ fn plan(arguments: &Plan) -> Result<(), Box<dyn Error>> {
         preset: arguments.preset,
         frames: arguments.frames.div_ceil(segments.max(1)),
         looped: arguments.looped,
+        latent_mix: arguments.latent_mix,
         // Whoever renders wants to find all of it.
         cache_bytes: usize::MAX,
         ..BlendOptions::default()

@@ -9,10 +9,12 @@ mod common;
 
 use clap::{Parser, ValueEnum};
 use common::{
-    ModelArguments, Movie, ProgressBar, contact_sheet, evenly, watched, write_png8, write_png16,
+    ModelArguments, Movie, ProgressBar, contact_sheet, evenly, latent_mix, watched, write_png8,
+    write_png16,
 };
 use latentblend::{
-    BlendOptions, Call, Crossfeed, Frame, Keyframe, Look, NoiseKind, Preset, Sampler, Session,
+    BlendOptions, Call, Crossfeed, Frame, Keyframe, LatentMix, Look, NoiseKind, Preset, Sampler,
+    Session,
 };
 use std::cell::RefCell;
 use std::error::Error;
@@ -96,6 +98,9 @@ struct Arguments {
     /// Draw each picture to those it lies between: power,range,decay, such as 0.1,0.8,0.8
     #[arg(long, value_parser = crossfeed)]
     parental_crossfeed: Option<Crossfeed>,
+    /// How branches are mixed: arc, or bands, by which the middle keeps more detail
+    #[arg(long, default_value = "arc", value_parser = latent_mix)]
+    latent_mix: LatentMix,
     /// Make all choices as the version of a year did: 2022 or 2023
     #[arg(long, value_parser = look)]
     compat: Option<Look>,
@@ -189,6 +194,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         sampler: arguments.sampler,
         branch1_crossfeed: arguments.branch1_crossfeed,
         parental_crossfeed: arguments.parental_crossfeed,
+        latent_mix: arguments.latent_mix,
         look: arguments.compat.unwrap_or_default(),
         ..BlendOptions::default()
     };

@@ -231,6 +231,9 @@ typedef uint32_t lb_look;
 // How a run goes from step to step.
 typedef uint32_t lb_sampler;
 
+// How latents are mixed, where branches start between others.
+typedef uint32_t lb_latent_mix;
+
 // What lies between the points of a curve.
 typedef uint32_t lb_interpolation;
 
@@ -304,8 +307,8 @@ typedef struct lb_blend_options {
   double parental_crossfeed_decay;
   // An LB_SAMPLER value.
   lb_sampler sampler;
-  // Must be 0.
-  uint32_t reserved;
+  // An LB_LATENT_MIX value; the looks of 2022 and 2023 have but the arc.
+  lb_latent_mix latent_mix;
   // The guidance scale by t, through the whole transition, in place of guidance and its damper; copied.
   // NULL: by these.
   const struct lb_curve *guidance_over_t;
@@ -681,6 +684,12 @@ typedef struct lb_restore_options {
 // DPM-Solver++(2M): second order from one evaluation a step.
 #define LB_SAMPLER_DPM_SOLVER_2M 2
 
+// On one arc for the whole latent, as the original does.
+#define LB_LATENT_MIX_ARC 0
+
+// On an arc of its own for every channel and band of frequencies: frames in the middle keep more detail.
+#define LB_LATENT_MIX_BANDS 1
+
 // What the first keyframe's prompt and seed, or its image, give.
 #define LB_FIRST_GENERATED 0
 
@@ -885,6 +894,11 @@ struct lb_model *lb_model_retain(struct lb_model *model);
 // One reference less. NULL and a handle that is none are ignored. Sessions and running calls keep the
 // model; release order doesn't matter. Any thread, at once. Since 0.1.
 void lb_model_release(struct lb_model *model);
+
+// Lets go of the idle memory that `model` keeps so that its next call is quick, and returns how many bytes that
+// were: up to 256 MiB on the CPU. Running calls keep theirs, frames stay the same, and what sessions hold is
+// theirs (lb_session_purge). A handle that is none is ignored. Any thread, at once. Since 0.1.
+uint64_t lb_model_trim(struct lb_model *model);
 
 // Writes the size at which `model` works best for a picture of `width` by `height` pixels that are
 // `pixel_aspect` times as wide as high (0.01 to 100; 1: square): its native area in that shape, what

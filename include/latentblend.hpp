@@ -421,6 +421,10 @@ public:
         return info;
     }
 
+    /// Lets go of idle memory that the model keeps so that its next call is quick; returns how many bytes that
+    /// were. Frames stay the same.
+    std::uint64_t trim() const noexcept { return lb_model_trim(get()); }
+
     /// The size at which the model works best for a plate of this size, whose pixels are `pixel_aspect`
     /// times as wide as high: for BlendOptions, where frames go into a Placement.
     Size working_size(Size plate, double pixel_aspect = 1.0) const {

@@ -74,9 +74,10 @@ pub use blend::{
     StemLimit, Target, Timeline, Timing, inverse, mix_contexts, parents, spacing,
 };
 pub use diffusion::{
-    Batch, Branch, Context, Denoising, Engine, Feed, GuidanceSteps, Latent, Model, ModelInfo,
-    Needs, NoiseKind, Posterior, Sampler, Schedule, SchedulePolicy, State, Step, StepWeights,
-    Trail, convert, cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m, noise, slerp,
+    Batch, Branch, Context, Denoising, Engine, Feed, GuidanceSteps, Latent, LatentMix, Model,
+    ModelInfo, Needs, NoiseKind, Posterior, Sampler, Schedule, SchedulePolicy, State, Step,
+    StepWeights, Trail, convert, cpu_normals, cuda_normals, data_prediction, ddim, dpm_solver_2m,
+    noise, slerp,
 };
 pub use doctor::doctor;
 pub use error::{Error, ErrorKind, Result};

@@ -5,7 +5,9 @@
 mod common;
 
 use latentblend::capi::*;
-use latentblend::{BlendOptions, Call, Crossfeed, Keyframe, Look, Model, Preset, Sampler, Session};
+use latentblend::{
+    BlendOptions, Call, Crossfeed, Keyframe, LatentMix, Look, Model, Preset, Sampler, Session,
+};
 use std::ffi::{CStr, CString, c_void};
 use std::ptr::{null, null_mut};
 
@@ -119,6 +121,7 @@ fn sampler_look_and_crossfeeds_reach_the_frame() {
         parental_crossfeed_range: 1.0,
         parental_crossfeed_decay: 0.2,
         sampler: LB_SAMPLER_DPM_SOLVER_2M,
+        latent_mix: LB_LATENT_MIX_BANDS,
         ..plain
     };
     let looked = lb_blend_options { look: LB_LOOK_COMPAT_2023, ..plain };
@@ -127,6 +130,7 @@ fn sampler_look_and_crossfeeds_reach_the_frame() {
             drawn,
             BlendOptions {
                 sampler: Sampler::DpmSolver2M,
+                latent_mix: LatentMix::Bands,
                 branch1_crossfeed: Some(Crossfeed::new(0.3, 0.5, 0.9)),
                 parental_crossfeed: Some(Crossfeed::new(0.4, 1.0, 0.2)),
                 ..default()
@@ -263,6 +267,14 @@ fn bad_arguments_are_named_and_nothing_is_written() {
                 ..options()
             },
             "sampler dpm++2m: compat 2023 has ddim",
+        ),
+        (
+            lb_blend_options {
+                latent_mix: LB_LATENT_MIX_BANDS,
+                look: LB_LOOK_COMPAT_2022,
+                ..options()
+            },
+            "latent mix bands: compat 2022 has arc",
         ),
         (lb_blend_options { depth: f64::NAN, ..options() }, "depth NaN"),
         (lb_blend_options { guidance: -1.0, ..options() }, "guidance scale -1"),

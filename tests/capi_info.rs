@@ -171,3 +171,26 @@ fn the_doctor_never_fails_and_keeps_to_the_room_it_was_given() {
     assert_eq!(report(None, 1).0, "");
     assert!(report(None, 0).1 > 1000);
 }
+
+#[test]
+fn idle_memory_goes_back_and_frames_stay_the_same() {
+    let model = load(&tiny_path("base"));
+    let session = session(model, &small_options());
+    let frame = || {
+        let mut pixels = vec![0; 8 * 8 * 3];
+        let target = image(&mut pixels, 8, 8);
+        // SAFETY: as the header asks.
+        succeed(|e| unsafe { lb_session_render(session, 0.5, &target, null(), e) });
+        lb_session_purge(session);
+        pixels
+    };
+    let before = frame();
+    let freed = lb_model_trim(model);
+    // The reference backend keeps nothing.
+    let keeps = std::env::var("LATENTBLEND_CPU_LEVEL").as_deref() != Ok("reference");
+    assert_eq!(freed > 0, keeps, "{freed} bytes");
+    assert_eq!(lb_model_trim(model), 0, "there was nothing more");
+    assert_eq!(frame(), before);
+    lb_session_release(session);
+    lb_model_release(model);
+}

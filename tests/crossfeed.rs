@@ -6,12 +6,12 @@ mod common;
 use common::watched::watched_model;
 use common::{same, short, tiny};
 use latentblend::{
-    BlendOptions, Branching, Call, Crossfeed, ErrorKind, Frame, Keyframe, Latent, Look, Model,
-    Sampler, Session,
+    BlendOptions, Branching, Call, Crossfeed, ErrorKind, Frame, Keyframe, Latent, LatentMix, Look,
+    Model, Sampler, Session,
 };
 
 /// Labels and settings: both samplers, with and without crossfeeds of either kind, over two levels of
-/// branches, beyond the last injection, and over a chain.
+/// branches, beyond the last injection, and over a chain; latents mixed by bands.
 fn settings() -> Vec<(String, BlendOptions)> {
     let (_, options) = short();
     let tree = Branching { injections: vec![0, 4, 8], branches: vec![2, 3, 5] };
@@ -35,6 +35,18 @@ fn settings() -> Vec<(String, BlendOptions)> {
                 },
             ));
         }
+    }
+    for sampler in Sampler::ALL {
+        all.push((
+            format!("{} by bands", sampler.name()),
+            BlendOptions {
+                sampler,
+                latent_mix: LatentMix::Bands,
+                parental_crossfeed: some,
+                branching: Some(tree.clone()),
+                ..options.clone()
+            },
+        ));
     }
     let look = Look::Compat2023;
     all.push(("compat 2023".into(), BlendOptions { look, depth: 0.3, ..options }));

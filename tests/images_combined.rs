@@ -7,8 +7,8 @@ use common::golden::relative_error;
 use common::{same, tiny};
 use latentblend::{
     Adapt, Batch, BlendOptions, Branch, Branching, Call, Crossfeed, ErrorKind, Even, Format,
-    ImageMut, ImageRef, Inpainting, Keyframe, KeyframeImage, Latent, Layout, Look, Mask, Model,
-    RestoreOptions, Sampler, Session, Source, Target, Transfer,
+    ImageMut, ImageRef, Inpainting, Keyframe, KeyframeImage, Latent, LatentMix, Layout, Look, Mask,
+    Model, RestoreOptions, Sampler, Session, Source, Target, Transfer,
 };
 use std::sync::Arc;
 
@@ -53,7 +53,9 @@ fn kinds() -> Vec<BlendOptions> {
     let (look, branching) = (Look::Compat2023, None);
     let of_2023 =
         BlendOptions { look, branching, steps: Some(12), frames: 40, depth: 0.3, ..fed.clone() };
-    vec![options(), BlendOptions { sampler: Sampler::DpmSolver2M, ..fed.clone() }, fed, of_2023]
+    let bands = BlendOptions { latent_mix: LatentMix::Bands, ..options() };
+    let solver = BlendOptions { sampler: Sampler::DpmSolver2M, ..fed.clone() };
+    vec![options(), bands, solver, fed, of_2023]
 }
 
 fn bytes_of(session: &Session, t: f64, format: Format, transfer: Transfer) -> Vec<u8> {

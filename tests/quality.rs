@@ -2,15 +2,15 @@
 
 #![allow(dead_code, reason = "a part of the benchmark's files")]
 
-#[path = "../benches/quality/bands.rs"]
-mod bands;
+#[path = "../benches/quality/docs.rs"]
+mod docs;
 #[path = "../benches/quality/flow.rs"]
 mod flow;
 #[path = "../benches/quality/metrics.rs"]
 mod metrics;
 
 use flow::{Plane, flow, movement};
-use latentblend::{Frame, Latent, cpu_normals};
+use latentblend::{Frame, cpu_normals};
 
 const SIDE: usize = 96;
 
@@ -115,22 +115,19 @@ fn uneven_steps_show() {
 }
 
 #[test]
-fn mixing_by_bands_keeps_its_ends_and_the_size_of_detail() {
-    let latent = |seed: u64, layout: f32| {
-        let grain = cpu_normals(seed, 4 * 16 * 16);
-        let value = |i: usize| grain[i] + layout * ((i / 16 % 16) as f32 / 4.0 - 2.0);
-        Latent::new([4, 16, 16], (0..4 * 16 * 16).map(value).collect()).unwrap()
-    };
-    let (p, q) = (latent(1, 2.0), latent(2, 2.0));
-    assert_eq!(bands::band_slerp(&p, &q, 0.0).unwrap(), p);
-    assert_eq!(bands::band_slerp(&p, &q, 1.0).unwrap(), q);
-    // What neighbours in a row differ by is grain, and none of the layout.
-    let detail =
-        |l: &Latent| l.data().windows(2).map(|w| f64::from(w[1] - w[0]).powi(2)).sum::<f64>();
-    let between = (detail(&p) + detail(&q)) / 2.0;
-    let banded = detail(&bands::band_slerp(&p, &q, 0.5).unwrap()) / between;
-    let whole = detail(&latentblend::slerp(&p, &q, 0.5).unwrap()) / between;
-    println!("detail half-way: by bands {banded:.3}, whole {whole:.3}");
-    assert!((banded - 1.0).abs() < 0.05);
-    assert!(whole < 0.8, "the layout is shared, so the whole latent's angle is small");
+fn tables_go_between_their_marks_and_nowhere_else() {
+    let page = "a\n<!-- measured: x -->\n\nold\n\n<!-- end of x -->\nb\n";
+    let new = page.replace("old", "| 1 | 2 |");
+    assert_eq!(docs::replaced(page, "x", "| 1 | 2 |\n\n").unwrap(), new);
+    assert_eq!(docs::replaced(&new, "x", "old").unwrap(), page);
+    assert_eq!(
+        docs::replaced(page, "y", "").unwrap_err(),
+        "no <!-- measured: y --> ... <!-- end of y -->"
+    );
+    // The page has all the parts that the benchmark writes.
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/quality.md"));
+    let page = page.unwrap();
+    for name in ["compared", "tried", "exact"] {
+        assert_ne!(docs::replaced(&page, name, "other").unwrap(), page, "{name}");
+    }
 }

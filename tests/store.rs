@@ -7,8 +7,8 @@ use common::{golden, same, short, tiny};
 use latentblend::backend::Numerics;
 use latentblend::{
     Adapt, BlendOptions, Branching, Call, Cancel, Curve, Denoising, Engine, ErrorKind, Even, Frame,
-    Interpolation, Keyframe, Latent, Look, Model, NoiseKind, Pace, Posterior, RestoreOptions,
-    Sampler, Session, Timing,
+    Interpolation, Keyframe, Latent, LatentMix, Look, Model, NoiseKind, Pace, Posterior,
+    RestoreOptions, Sampler, Session, Timing,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,6 +92,7 @@ fn all_kinds_of_sessions_come_back() {
         ("guided over t", with(&|o| o.guidance_over_t = curve(&[[0.1, 3.0], [0.7, 9.0]]))),
         ("guided over steps", with(&|o| o.guidance_over_steps = curve(&[[0.1, 1.0], [1.0, 0.1]]))),
         ("rescaled", with(&|o| (o.guidance_rescale, o.guided_steps) = (0.7, Some(6)))),
+        ("by bands", with(&|o| o.latent_mix = LatentMix::Bands)),
         ("cpu noise", with(&|o| o.noise = NoiseKind::Cpu)),
         ("own start", Session::new(&model, &own, &options()).unwrap()),
         ("extended", plain.extend(0.61, &keyframes()[2], &Call::new()).unwrap()),
@@ -253,6 +254,7 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
         ("\"guidance\":\"4\"", "\"guidance\":\"inf\""),
         ("\"guidance\":\"4\"", "\"guidance\":4"),
         ("\"damping\":\"towards-one\"", "\"damping\":\"upwards\""),
+        ("\"latent_mix\":\"arc\"", "\"latent_mix\":\"sideways\""),
         ("\"looped\":false", "\"looped\":true"),
         ("\"start\":false", "\"start\":true"),
         ("\"length\":\"1\"", "\"length\":\"-1\""),
@@ -274,8 +276,8 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
         assert_eq!(kind, ErrorKind::BadModel, "a branch of level {level}: {message}");
     }
     for (from, to, what) in [
-        ("\"format\":2", "\"format\":3", "a session of format version 3"),
-        ("\"format\":2", "\"format\":0", "a session of format version 0"),
+        ("\"format\":3", "\"format\":4", "a session of format version 4"),
+        ("\"format\":3", "\"format\":0", "a session of format version 0"),
         ("\"algorithm\":1", "\"algorithm\":9", "a session of algorithm version 9"),
     ] {
         forged(&path, &other, |text| text.replacen(from, to, 1));
@@ -386,7 +388,7 @@ fn a_session_of_an_engine_of_the_callers_own_can_be_saved() {
 }
 
 #[test]
-fn a_file_of_the_format_before_is_still_read() {
+fn a_file_of_format_1_is_still_read() {
     // Written by the library when that was its format, by other kernels perhaps.
     let options = RestoreOptions { accept_other_numerics: true, ..RestoreOptions::default() };
     let (model, path) = (tiny("v"), golden::path("session_1.safetensors"));
@@ -411,6 +413,44 @@ fn a_file_of_the_format_before_is_still_read() {
         let new: Vec<f64> = new.data().iter().map(|&v| f64::from(v)).collect();
         let error = golden::relative_error(old.data(), &new);
         assert!(error < 1e-4, "at {t}: {error:e}");
+    }
+    // It goes on as a file of today.
+    let folder = tempfile::tempdir().unwrap();
+    let again = load(&model, &saved(&old, folder.path())).unwrap();
+    assert_eq!(again.latents(&[0.4], &Call::new()), old.latents(&[0.4], &Call::new()));
+}
+
+#[test]
+fn a_file_of_format_2_is_still_read_and_mixes_on_the_arc() {
+    // Written by the library when that was its format, by `render_range plan`, by other kernels perhaps.
+    let accept = RestoreOptions { accept_other_numerics: true, ..RestoreOptions::default() };
+    let (model, path) = (tiny("base"), golden::path("session_2.safetensors"));
+    let old = Session::load(&model, &path, &accept, &Call::new()).unwrap();
+    assert!(old.looped() && old.keyframes().len() == 3 && old.cached_bytes() > 0);
+    let keyframes = [
+        Keyframe::new("a lighthouse at night", 420),
+        Keyframe::new("a quiet lake", 69731932),
+        Keyframe::new("dunes", 7),
+    ];
+    let made = |latent_mix: LatentMix| {
+        let options = BlendOptions { looped: true, latent_mix, frames: 8, ..short().1 };
+        let options = BlendOptions { size: None, ..options };
+        Session::new(&model, &keyframes, &options).unwrap()
+    };
+    let (new, bands) = (made(LatentMix::Arc), made(LatentMix::Bands));
+    assert_eq!(old.plan(), new.plan());
+    for t in [0.0, 0.4, 1.7, 3.0] {
+        let wanted = |session: &Session| -> Vec<f64> {
+            let latent = session.latents(&[t], &Call::new()).unwrap().remove(0);
+            latent.data().iter().map(|&v| f64::from(v)).collect()
+        };
+        let got = old.latents(&[t], &Call::new()).unwrap().remove(0);
+        let error = golden::relative_error(got.data(), &wanted(&new));
+        assert!(error < 1e-4, "at {t}: {error:e}");
+        if t.fract() != 0.0 {
+            let other = golden::relative_error(got.data(), &wanted(&bands));
+            assert!(other > 1e-2, "at {t}: {other:e}");
+        }
     }
     // It goes on as a file of today.
     let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
 //! In: a model, and what to denoise. Out: latents, without any session: by the engine alone. What sessions
-//! are judged by, full resampling, and trees with another way of mixing.
+//! are judged by, and full resampling.
 
 use latentblend::{
     Batch, Branch, Context, EmbeddingMix, Frame, GuidanceDamping, GuidanceSteps, Keyframe, Latent,
-    Model, NoiseKind, Plan, PromptRules, Result, Schedule, SchedulePolicy, mix_contexts, noise,
-    parents, slerp,
+    LatentMix, Model, NoiseKind, Plan, PromptRules, Result, Schedule, SchedulePolicy, mix_contexts,
+    noise, parents,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -87,15 +87,14 @@ impl Ends {
         let schedule = Arc::new(model.schedule(steps, SchedulePolicy::Model)?);
         let [a, b] = &self.positives;
         let branch = |&t: &f64| {
-            let latent = slerp(&self.noises[0], &self.noises[1], t)?;
+            let latent = LatentMix::Arc.between(&self.noises[0], &self.noises[1], t)?;
             Ok(self.branch(latent, mix_contexts(EmbeddingMix::Linear, a, b, t)?, GUIDANCE))
         };
         let branches: Result<Vec<Branch>> = times.iter().map(branch).collect();
         run(model, branches?, &schedule, 0..steps)
     }
 
-    /// The latents at `times` of a tree by `plan`, its latents mixed by `mix`; with [`slerp`] these are a
-    /// session's. Beside them, for each level behind the first, the mean cosine of the latents that its
+    /// The latents at `times` of a tree by `plan`, which are a session's. Beside them, for each level behind the first, the mean cosine of the latents that its
     /// branches start between.
     pub(crate) fn tree(
         &self,
@@ -103,7 +102,7 @@ impl Ends {
         plan: &Plan,
         schedule: &Arc<Schedule>,
         times: &[f64],
-        mix: &dyn Fn(&Latent, &Latent, f64) -> Result<Latent>,
+        mix: LatentMix,
     ) -> Result<(Vec<Latent>, Vec<f64>)> {
         let [a, b] = &self.positives;
         let mut above: (Vec<f64>, Vec<Latent>) = (vec![0.0, 1.0], self.noises.to_vec());
@@ -117,7 +116,7 @@ impl Ends {
             }
             let branch = |&fraction: &f64| {
                 let place = parents(&above.0, fraction);
-                let latent = mix(&above.1[place.left], &above.1[place.right], place.mix)?;
+                let latent = mix.between(&above.1[place.left], &above.1[place.right], place.mix)?;
                 let positive = mix_contexts(EmbeddingMix::NormPreserving, a, b, fraction)?;
                 let guidance = GuidanceDamping::TowardsOne.at(GUIDANCE, DAMPER, fraction);
                 Ok(self.branch(latent, positive, guidance))

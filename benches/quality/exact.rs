@@ -5,8 +5,8 @@ use crate::direct::{Ends, run};
 use crate::methods::{Method, budget, fitting};
 use crate::pairs::{ORDER, PAIRS, keyframes};
 use latentblend::{
-    BlendOptions, Call, Format, Frame, ImageMut, ImageRef, Inpainting, Keyframe, Layout, Mask,
-    Model, PromptRules, Result, SchedulePolicy, Session, Source, Target, Transfer, slerp,
+    BlendOptions, Call, Format, Frame, ImageMut, ImageRef, Inpainting, Keyframe, LatentMix, Layout,
+    Mask, Model, PromptRules, Result, SchedulePolicy, Session, Source, Target, Transfer,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,18 +105,24 @@ impl Exact {
         Ok((error(0)?.0, error(1)?))
     }
 
-    /// This benchmark's own tree, which other ways of mixing are tried in, is the session's.
+    /// This benchmark's own tree, which knows nothing of sessions, has a session's latents.
     fn own_tree(&mut self, model: &Model, pair: usize) -> Result<()> {
         let keyframes = keyframes(pair, 0);
-        let session = Session::new(model, &keyframes, &BlendOptions::default())?;
         let ends = Ends::new(model, &keyframes, PromptRules::Transformers)?;
-        let times = [0.125, 0.5, 0.71875];
-        let schedule = Arc::new(session.schedule().clone());
-        let (own, cosines) = ends.tree(model, session.plan(), &schedule, &times, &slerp)?;
-        for (own, latent) in own.iter().zip(session.latents(&times, &Call::new())?) {
-            let pairs = own.data().iter().zip(latent.data());
-            let largest = pairs.map(|(p, q)| f64::from((p - q).abs())).fold(0.0, f64::max);
-            self.tree = self.tree.max(largest);
+        let mut cosines = Vec::new();
+        // The default last: the cosines are its.
+        for latent_mix in [LatentMix::Bands, LatentMix::Arc] {
+            let options = BlendOptions { latent_mix, ..BlendOptions::default() };
+            let session = Session::new(model, &keyframes, &options)?;
+            let times = [0.125, 0.5, 0.71875];
+            let schedule = Arc::new(session.schedule().clone());
+            let own;
+            (own, cosines) = ends.tree(model, session.plan(), &schedule, &times, latent_mix)?;
+            for (own, latent) in own.iter().zip(session.latents(&times, &Call::new())?) {
+                let pairs = own.data().iter().zip(latent.data());
+                let largest = pairs.map(|(p, q)| f64::from((p - q).abs())).fold(0.0, f64::max);
+                self.tree = self.tree.max(largest);
+            }
         }
         self.cosines.resize(cosines.len(), 0.0);
         let share = 1.0 / self.pairs as f64;

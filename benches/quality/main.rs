@@ -3,15 +3,17 @@
 //!
 //! ```text
 //! cargo bench --bench quality                              # all; what is there already is not made again
+//! cargo bench --bench quality -- --realism SCRATCH --docs  # realism too, and the tables into docs/quality.md
 //! cargo bench --bench quality -- --pairs 3 --seeds 1 --frames 17 --methods 2022,ours
 //! cargo bench --bench quality -- --report                  # the tables only, of what was measured
 //! ```
 //!
-//! Writes into `--out`: `rows.jsonl` (each transition when it is done), `quality.csv`, `quality.md`,
-//! `exact.json`, and `strips/`, nine frames of each transition, for `realism.py` to look at.
+//! Writes into a folder of `--out` for the model's fingerprint: `rows.jsonl` (each transition when it is done),
+//! `quality.csv`, `quality.md`, `exact.json`, and `strips/`, nine frames of each transition, for `realism.py` to
+//! look at.
 
-mod bands;
 mod direct;
+mod docs;
 mod exact;
 mod flow;
 mod methods;
@@ -32,6 +34,7 @@ use std::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use table::{Judged, Row};
 
@@ -56,19 +59,31 @@ struct Arguments {
     /// Begin nothing more after so many minutes
     #[arg(long, default_value_t = 1e6)]
     minutes: f64,
-    /// Look for exactness on so many pairs; 0 leaves what is there
+    /// Look for exactness on so many pairs; what is there is left
     #[arg(long, default_value_t = 3)]
     exact: usize,
     /// Measure nothing; write the tables
     #[arg(long)]
     report: bool,
+    /// Forget what was measured before on this model: after a change of what is measured
+    #[arg(long, conflicts_with = "report")]
+    fresh: bool,
+    /// Judge realism too (realism.py), whose pictures and classifier are kept in this folder
+    #[arg(long, value_name = "SCRATCH")]
+    realism: Option<PathBuf>,
+    /// The Python that runs it, with torch and diffusers
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// Put the tables into docs/quality.md
+    #[arg(long)]
+    docs: bool,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
     let mut methods = Vec::new();
     for name in &arguments.methods {
         match name.as_str() {
@@ -82,11 +97,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(odd) = arguments.frames.iter().find(|frames| **frames < 5) {
         return Err(format!("{odd} frames: wanted at least 5").into());
     }
+    let model = Model::demo(&Call::new())?;
+    let print = model.info().fingerprint.map(|print| print.to_string()).unwrap_or_default();
+    // Figures of other weights are no figures of these.
+    arguments.out.push(print.get(..8).unwrap_or("unknown"));
+    if arguments.fresh && arguments.out.exists() {
+        std::fs::remove_dir_all(&arguments.out)?;
+    }
     std::fs::create_dir_all(arguments.out.join("strips"))?;
     if !arguments.report {
-        measured(&arguments, &methods)?;
+        measured(&model, &arguments, &methods)?;
     }
-    report(&arguments.out)
+    if let Some(scratch) = &arguments.realism {
+        realism(&arguments, scratch)?;
+    }
+    report(&arguments)
+}
+
+/// Lets `realism.py` look at the strips that it has not seen yet.
+fn realism(arguments: &Arguments, scratch: &Path) -> Result<(), Box<dyn Error>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/quality/realism.py");
+    let mut command = Command::new(&arguments.python);
+    command.arg(script).arg("--out").arg(&arguments.out).arg("--work").arg(scratch);
+    let status = command.status().map_err(|e| format!("{}: {e}", arguments.python.display()))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("{} {script}: {status}", arguments.python.display()).into()),
+    }
 }
 
 /// The transitions that were measured before.
@@ -100,13 +137,16 @@ fn rows(out: &Path) -> Result<Vec<Row>, Box<dyn Error>> {
 }
 
 /// Makes and measures what is missing: a seed after the other, so that a run that ends early has all pairs.
-fn measured(arguments: &Arguments, methods: &[Method]) -> Result<(), Box<dyn Error>> {
+fn measured(
+    model: &Model,
+    arguments: &Arguments,
+    methods: &[Method],
+) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let limit = Duration::from_secs_f64(60.0 * arguments.minutes.clamp(0.0, 1e7));
-    let model = Model::demo(&Call::new())?;
-    if arguments.exact > 0 {
+    if arguments.exact > exact(&arguments.out)?.map_or(0, |exact| exact.pairs) {
         let inpainting = Model::demo_inpainting(&Call::new())?;
-        let exact = Exact::find(&model, &inpainting, arguments.exact)?;
+        let exact = Exact::find(model, &inpainting, arguments.exact)?;
         std::fs::write(arguments.out.join("exact.json"), serde_json::to_string(&exact)?)?;
         println!("{}", table::exactness(&exact));
     }
@@ -115,7 +155,7 @@ fn measured(arguments: &Arguments, methods: &[Method]) -> Result<(), Box<dyn Err
         OpenOptions::new().create(true).append(true).open(arguments.out.join("rows.jsonl"))?;
     for seed in 0..arguments.seeds {
         for &frames in &arguments.frames {
-            let budget = budget(&model, frames)?;
+            let budget = budget(model, frames)?;
             for pair in ORDER.into_iter().take(arguments.pairs) {
                 for &method in methods {
                     let name = method.name();
@@ -126,7 +166,7 @@ fn measured(arguments: &Arguments, methods: &[Method]) -> Result<(), Box<dyn Err
                         println!("the time is up: {} minutes", arguments.minutes);
                         return Ok(());
                     }
-                    let row = transition(&model, method, [pair, seed], frames, budget, arguments)?;
+                    let row = transition(model, method, [pair, seed], frames, budget, arguments)?;
                     writeln!(file, "{}", serde_json::to_string(&row)?)?;
                     println!(
                         "{:>6.0} s {:<24} {:>4.0} evaluations of {budget} ({}): {}",
@@ -184,25 +224,41 @@ fn strip(frames: &[Frame], path: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What was found to be the same to the last bit, if that was looked for.
+fn exact(out: &Path) -> Result<Option<Exact>, Box<dyn Error>> {
+    match File::open(out.join("exact.json")) {
+        Ok(file) => Ok(Some(serde_json::from_reader(file)?)),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Writes the tables of all that was measured.
-fn report(out: &Path) -> Result<(), Box<dyn Error>> {
+fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let out = arguments.out.as_path();
     let rows = rows(out)?;
     let judged: Option<Judged> = match File::open(out.join("realism.json")) {
         Ok(file) => Some(serde_json::from_reader(file)?),
         Err(_) => None,
     };
-    let mut text = String::from("## At equal evaluations\n\n");
-    text += &table::markdown(&rows, judged.as_ref(), &Method::COMPARED);
     let tried: Vec<Method> = [Method::Ours].into_iter().chain(Method::TRIED).collect();
-    text += "## Options that were tried\n\n";
-    text += &table::markdown(&rows, judged.as_ref(), &tried);
-    if let Ok(file) = File::open(out.join("exact.json")) {
-        let exact: Exact = serde_json::from_reader(file)?;
-        text += &table::exactness(&exact);
-    }
+    let parts = [
+        ("compared", table::markdown(&rows, judged.as_ref(), &Method::COMPARED)),
+        ("tried", table::markdown(&rows, judged.as_ref(), &tried)),
+        ("exact", exact(out)?.as_ref().map(table::exactness).unwrap_or_default()),
+    ];
+    let text: String = parts.iter().map(|(name, part)| format!("## {name}\n\n{part}")).collect();
     std::fs::write(out.join("quality.csv"), table::csv(&rows))?;
     std::fs::write(out.join("quality.md"), &text)?;
     println!("{text}");
+    if arguments.docs {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/quality.md");
+        let mut page = std::fs::read_to_string(path)?;
+        for (name, part) in parts.iter().filter(|(_, part)| !part.is_empty()) {
+            page = docs::replaced(&page, name, part)?;
+        }
+        std::fs::write(path, page)?;
+        println!("{path}: read what stands around the tables");
+    }
     println!("{}: quality.csv, quality.md", out.display());
     Ok(())
 }

@@ -1,11 +1,10 @@
 //! In: a pair of keyframes and a number of frames. Out: the frames that each method makes of them, and what
 //! they cost.
 
-use crate::bands::band_slerp;
 use crate::direct::{Ends, GUIDANCE};
 use latentblend::{
-    Adapt, BlendOptions, Branching, Call, Crossfeed, Distance, Even, Frame, Keyframe, Look, Model,
-    Pace, PromptRules, Result, Sampler, SchedulePolicy, Session, StemLimit, Timing,
+    Adapt, BlendOptions, Branching, Call, Crossfeed, Distance, Even, Frame, Keyframe, LatentMix,
+    Look, Model, Pace, PromptRules, Result, Sampler, SchedulePolicy, Session, StemLimit, Timing,
 };
 use std::sync::Arc;
 
@@ -38,8 +37,18 @@ pub(crate) enum Method {
     OursEarly,
     /// They leave at 0.8.
     OursLate,
-    /// t in proportion to time, latents mixed band by band.
+    /// Latents mixed by bands.
     OursBands,
+    /// The same with t in proportion to time.
+    OursBandsLinear,
+    /// By bands, in 15 steps of DPM-Solver++(2M).
+    OursBandsDpm,
+    /// By bands, the first branches leaving at half of the steps.
+    OursBandsHalf,
+    /// By bands, they leave at 0.3.
+    OursBandsEarly,
+    /// By bands, they leave at 0.3 of 20 steps.
+    OursBandsShort,
 }
 
 /// What a method made.
@@ -64,7 +73,7 @@ impl Method {
         Method::Ours,
     ];
     /// Options of ours.
-    pub(crate) const TRIED: [Method; 8] = [
+    pub(crate) const TRIED: [Method; 13] = [
         Method::OursLinear,
         Method::OursLatents,
         Method::OursAdapted,
@@ -73,6 +82,11 @@ impl Method {
         Method::OursEarly,
         Method::OursLate,
         Method::OursBands,
+        Method::OursBandsLinear,
+        Method::OursBandsDpm,
+        Method::OursBandsHalf,
+        Method::OursBandsEarly,
+        Method::OursBandsShort,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -91,6 +105,11 @@ impl Method {
             Method::OursEarly => "ours-early",
             Method::OursLate => "ours-late",
             Method::OursBands => "ours-bands",
+            Method::OursBandsLinear => "ours-bands-linear",
+            Method::OursBandsDpm => "ours-bands-dpm",
+            Method::OursBandsHalf => "ours-bands-half",
+            Method::OursBandsEarly => "ours-bands-early",
+            Method::OursBandsShort => "ours-bands-short",
         }
     }
 
@@ -132,16 +151,6 @@ impl Method {
             Method::Tree2022 | Method::Leaves2022 | Method::Engine2023 => {
                 self.as_then(model, keyframes, frames, budget)
             }
-            Method::OursBands => {
-                let ends = Ends::new(model, keyframes, PromptRules::Transformers)?;
-                let session = Session::new(model, keyframes, &options(self))?;
-                let schedule = Arc::new(session.schedule().clone());
-                let (latents, _) =
-                    ends.tree(model, session.plan(), &schedule, &even, &band_slerp)?;
-                let frames = model.engine().decode(&latents)?;
-                let how = described(&session);
-                Ok(Made { decodes: frames.len(), frames, t: even, how })
-            }
             _ => self.as_now(model, keyframes, frames),
         }
     }
@@ -158,7 +167,7 @@ impl Method {
         }
         session.prepare(&call)?;
         let pace = match self {
-            Method::OursLinear => Pace::Linear,
+            Method::OursLinear | Method::OursBandsLinear => Pace::Linear,
             Method::OursLatents => Pace::Even(Even { distance: Distance::Latents, ..even }),
             _ => {
                 decodes += even.samples;
@@ -211,6 +220,7 @@ impl Method {
 /// The options of a method that is this library's own.
 fn options(method: Method) -> BlendOptions {
     let defaults = BlendOptions { guidance: GUIDANCE, ..BlendOptions::default() };
+    let bands = BlendOptions { latent_mix: LatentMix::Bands, ..defaults.clone() };
     match method {
         Method::OursDpm => {
             BlendOptions { sampler: Sampler::DpmSolver2M, steps: Some(15), ..defaults }
@@ -222,6 +232,13 @@ fn options(method: Method) -> BlendOptions {
         },
         Method::OursEarly => BlendOptions { depth: 0.3, ..defaults },
         Method::OursLate => BlendOptions { depth: 0.8, ..defaults },
+        Method::OursBands | Method::OursBandsLinear => bands,
+        Method::OursBandsDpm => {
+            BlendOptions { sampler: Sampler::DpmSolver2M, steps: Some(15), ..bands }
+        }
+        Method::OursBandsHalf => BlendOptions { depth: 0.5, ..bands },
+        Method::OursBandsEarly => BlendOptions { depth: 0.3, ..bands },
+        Method::OursBandsShort => BlendOptions { depth: 0.3, steps: Some(20), ..bands },
         _ => defaults,
     }
 }

@@ -1,8 +1,10 @@
 """How real the frames of the benchmark of quality look to one who has seen rendered scenes only.
 
-    python benches/quality/realism.py --out target/quality --work /some/folder
+    cargo bench --bench quality -- --realism SCRATCH
+    python benches/quality/realism.py --out target/quality/FINGERPRINT --work SCRATCH       # the same by itself
 
 Reads the strips `OUT/strips/*.png` that the benchmark wrote, and adds `OUT/realism.json`, which its tables then include.
+Strips that the same classifier has looked at before are not looked at again.
 Needs torch, diffusers, numpy and pillow (as models/demo does). Two figures for each frame, both by the classifier of
 models/demo/classifier.py, which is trained here from its seed on pictures of models/demo/scenes.py alone, at the first call:
 
@@ -41,7 +43,7 @@ def looked_at(net, images):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--out", default=os.path.join(ROOT, "target", "quality"), help="the benchmark's folder")
+    p.add_argument("--out", required=True, help="the benchmark's folder of a model")
     p.add_argument("--work", required=True, help="keeps rendered pictures and the classifier between calls")
     p.add_argument("--pictures", type=int, default=6000)
     p.add_argument("--classifier-steps", type=int, default=900)
@@ -67,18 +69,29 @@ def main():
     own = float(np.median(nearest(features_held)))
     found = {"classifier": {"accuracy": classifier.total(table), "confidence": float(sure_held.mean()),
                             "pictures": args.pictures, "steps": args.classifier_steps}}
+    # What the same classifier has looked at before stays.
+    result = os.path.join(args.out, "realism.json")
     strips = {}
+    if os.path.exists(result):
+        with open(result) as file:
+            before = json.load(file)
+        if before["classifier"] == found["classifier"]:
+            strips = before["strips"]
     for path in sorted(glob.glob(os.path.join(args.out, "strips", "*.png"))):
+        name = os.path.splitext(os.path.basename(path))[0]
+        if name in strips:
+            continue
         strip = np.asarray(Image.open(path).convert("RGB"))
         side = strip.shape[0]
         frames = np.stack([strip[:, x:x + side] for x in range(0, strip.shape[1], side)])
         sure, features = looked_at(net, frames)
-        strips[os.path.splitext(os.path.basename(path))[0]] = {
+        strips[name] = {
             "confidence": [round(float(v), 4) for v in sure],
             "manifold": [round(float(v) / own, 4) for v in nearest(features)]}
     found["strips"] = strips
-    with open(os.path.join(args.out, "realism.json"), "w") as file:
+    with open(result + ".part", "w") as file:
         json.dump(found, file)
+    os.replace(result + ".part", result)
     print(f"{len(strips)} strips; the classifier is right on {100 * found['classifier']['accuracy']:.1f} % of what held-out "
           f"pictures show, and {found['classifier']['confidence']:.3f} sure")
 

@@ -6,6 +6,7 @@
 //! * [`ModelArguments`]: which model, and how it is computed;
 //! * [`read_png`]: a picture or a mask from a file;
 //! * [`watched`], [`write_transition`]: a call under a progress bar, and a session as movie and sheet;
+//! * [`latent_mix`]: an option that many have;
 //! * [`ProgressBar`]: a bar with the time left, on stderr.
 //!
 //! Use it from an example with `mod common;`. Pictures are rows of interleaved R, G, B samples
@@ -28,7 +29,7 @@ pub(crate) use self::movie::Movie;
 pub(crate) use self::png::{Picture, read_png, write_png8, write_png16};
 pub(crate) use self::progress::ProgressBar;
 pub(crate) use self::sheet::{contact_sheet, evenly};
-pub(crate) use self::transition::{watched, write_transition};
+pub(crate) use self::transition::{latent_mix, watched, write_transition};
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -5,9 +5,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Mutex;
 
-use latentblend::{Call, Session, Stage};
+use latentblend::{Call, LatentMix, Session, Stage};
 
 use super::{Movie, ProgressBar, contact_sheet, evenly, write_png8};
+
+/// The value of `--latent-mix`.
+pub(crate) fn latent_mix(text: &str) -> Result<LatentMix, String> {
+    let found = LatentMix::ALL.into_iter().find(|mix| mix.name() == text);
+    let names = LatentMix::ALL.map(LatentMix::name);
+    found.ok_or_else(|| format!("wanted one of {}", names.join(", ")))
+}
 
 /// Runs `work` under a progress bar.
 pub(crate) fn watched<T>(

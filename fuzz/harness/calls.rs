@@ -174,7 +174,13 @@ impl State {
                     checked(|e| unsafe { lb_session_prepare(session, call, e) })
                 })?;
             }
-            8 => lb_session_purge(pointer(self.sessions.any(u)?)),
+            8 => {
+                let session = self.sessions.any(u)?;
+                lb_session_purge(pointer(session));
+                // Of what is a model, and of what is none.
+                lb_model_trim(shared());
+                lb_model_trim(pointer(session));
+            }
             9 | 10 => self.info(u)?,
             11 => self.init(u)?,
             12 => self.references(u)?,

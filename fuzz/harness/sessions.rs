@@ -139,7 +139,7 @@ impl State {
             options.guidance_rescale = odd(u)?;
             options.guided_steps = u.int_in_range(0..=9)?;
             options.sampler = u.int_in_range(0..=3)?;
-            options.reserved = u32::from(u.ratio(1, 16)?);
+            options.latent_mix = u.int_in_range(0..=2)?;
         }
         if u.ratio(1, 4)? {
             options.branch1_crossfeed_power = odd(u)?;

@@ -50,10 +50,14 @@ fn every_option_of_quality_changes_the_picture_as_it_does_in_c() {
         ("fraction", Value::D(0.65)),
     ];
     type Case = (&'static str, Vec<(&'static str, Value)>, fn(&mut lb_blend_options));
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         ("sampler", vec![("sampler", Value::I(1))], |o| {
             six(o);
             o.sampler = LB_SAMPLER_DPM_SOLVER_2M;
+        }),
+        ("mixing", vec![("mixing", Value::I(1))], |o| {
+            six(o);
+            o.latent_mix = LB_LATENT_MIX_BANDS;
         }),
         ("crossfeed", vec![("crossfeedPower", Value::D(0.7))], |o| {
             six(o);
@@ -87,6 +91,24 @@ fn every_option_of_quality_changes_the_picture_as_it_does_in_c() {
         let effect = create(&host, GENERATOR, &all);
         at(&host, &effect, 0.0, &three(1.3, options));
         differ(&three(1.3, options), &three(1.3, six), name);
+        host.destroy(effect);
+    }
+}
+
+#[test]
+fn the_looks_of_2022_and_2023_mix_on_the_arc_whatever_mixing_says() {
+    let host = Host::load(bundle(), Quirks::default());
+    for (choice, options) in [
+        (
+            1,
+            (|o| (o.preset, o.steps, o.look) = (LB_PRESET_LOWEST, 30, LB_LOOK_COMPAT_2022))
+                as fn(&mut lb_blend_options),
+        ),
+        (2, |o| (o.preset, o.steps, o.look) = (LB_PRESET_LOWEST, 30, LB_LOOK_COMPAT_2023)),
+    ] {
+        let values = [("steps", Value::I(30)), ("look", Value::I(choice)), ("mixing", Value::I(1))];
+        let effect = create(&host, GENERATOR, &values);
+        at(&host, &effect, 0.0, &Wanted { options, ..wanted(0.5) });
         host.destroy(effect);
     }
 }

@@ -1,76 +1,18 @@
-//! Hosts as they are: missing suites, NULL functions, refused properties, failed creations, an instance for each
-//! frame, many threads, aborts; and what the node says when something fails.
+//! Hosts as they are: missing suites, NULL functions, refused properties, an instance for each frame, many threads,
+//! aborts.
 #![cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #![allow(unsafe_code, reason = "a host is called through pointers")]
 #![allow(missing_docs, reason = "a test's own")]
 
 mod host;
 
-use host::bundle::{bundle, tiny};
+use host::bundle::bundle;
 use host::effect::{Effect, Image, Shape};
-use host::engine::{More, Wanted, engine};
 use host::props::{Props, Value};
+use host::quick::{CONTEXTS, GENERATOR, frame, pixels, render, shape, values};
 use host::suites::OURS;
-use host::{BAD_HANDLE, FAILED, Host, OK, Quirks};
-use latentblend::capi::*;
+use host::{FAILED, Host, OK, Quirks};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-const GENERATOR: &str = "OfxImageEffectContextGenerator";
-const CONTEXTS: [&str; 4] = [
-    GENERATOR,
-    "OfxImageEffectContextGeneral",
-    "OfxImageEffectContextFilter",
-    "OfxImageEffectContextTransition",
-];
-
-fn values() -> Vec<(&'static str, Value)> {
-    vec![
-        ("modelPath", Value::text(&tiny())),
-        ("preset", Value::I(0)),
-        ("steps", Value::I(3)),
-        ("sizeMode", Value::I(1)),
-    ]
-}
-
-fn shape() -> Shape {
-    Shape::new(24, 18)
-}
-
-fn short(options: &mut lb_blend_options) {
-    (options.preset, options.steps) = (LB_PRESET_LOWEST, 3);
-}
-
-/// The C API's frame for `values` at a fraction.
-fn frame(t: f64) -> Vec<u8> {
-    let wanted = Wanted {
-        model: Some(tiny()),
-        prompts: vec![
-            ("a white lighthouse on the left, the sea at sunset".into(), 420),
-            ("an old castle in the middle, mountains by night".into(), 421),
-        ],
-        negative: String::new(),
-        options: short,
-        size: [0, 0],
-        t,
-        transfer: LB_TRANSFER_SRGB,
-        fit: LB_FIT_CROP,
-        filter: LB_FILTER_BICUBIC,
-        pixel_aspect: 1.0,
-        more: More::default(),
-    };
-    engine().frame(&wanted, &shape(), shape().bounds, shape().bounds)
-}
-
-/// An image's pixels, top row first.
-fn pixels(image: &Image) -> Vec<u8> {
-    let [x1, y1, x2, y2] = image.shape.bounds;
-    (y1..y2).rev().flat_map(|y| image.row(y, x1, x2)).collect()
-}
-
-fn render(host: &Host, effect: &Effect, image: &Image) -> i32 {
-    effect.target(image);
-    host.render(effect, 0.0, image.shape.bounds, &[])
-}
 
 #[test]
 fn optional_suites_functions_and_properties_may_be_missing() {
@@ -152,29 +94,6 @@ fn a_host_without_texts_gets_the_demo_models_picture() {
     assert_eq!(render(&host, &effect, &image), OK, "{}", effect.message());
     assert!(image.written() > 500);
     host.destroy(effect);
-}
-
-#[test]
-fn actions_on_an_instance_whose_creation_failed_are_refused() {
-    let quirks = Quirks { refused: vec!["OfxPropInstanceData"], ..Quirks::default() };
-    let host = Host::load(bundle(), quirks);
-    let (effect, status) = host.try_create(GENERATOR, &values());
-    assert_eq!(status, FAILED);
-    let (input, out) = (Props::default(), Props::default());
-    for action in [
-        "OfxImageEffectActionRender",
-        "OfxImageEffectActionGetRegionOfDefinition",
-        "OfxImageEffectActionIsIdentity",
-        "OfxImageEffectActionGetClipPreferences",
-        "OfxImageEffectActionBeginSequenceRender",
-        "OfxActionInstanceChanged",
-    ] {
-        let status = host.act(action, effect.handle(), Some(&input), Some(&out));
-        assert_eq!(status, BAD_HANDLE, "{action}");
-    }
-    // And one that never was is destroyed without harm, and without reading what may be gone.
-    assert_eq!(host.act("OfxActionDestroyInstance", effect.handle(), None, None), OK);
-    assert_eq!(host.act("OfxActionCreateInstance", std::ptr::null_mut(), None, None), BAD_HANDLE);
 }
 
 #[test]
@@ -305,179 +224,6 @@ fn threads_that_want_the_same_even_time_wait_for_one_of_them_or_for_an_abort() {
     });
     assert!(frames[0] == frames[1] && frames[1] == frames[2]);
     effects.into_iter().for_each(|effect| host.destroy(effect));
-}
-
-#[test]
-fn a_model_that_is_not_there_is_named_with_every_place_that_was_tried() {
-    let host = Host::load(bundle(), Quirks::default());
-    let effect = host.create(GENERATOR, &values());
-    let image = Image::new(&shape());
-    let fails = |path: &str| {
-        effect.set("modelPath", Value::text(path));
-        assert_eq!(render(&host, &effect, &image), FAILED, "{path}");
-        assert_eq!(image.written(), 0, "a failed render wrote pixels");
-        effect.message()
-    };
-    let message = fails("100%/no-such-model");
-    for place in [
-        "Contents/Resources/models/100%/no-such-model",
-        "/usr/share/latentblend/models/100%/no-such-model",
-    ] {
-        assert!(message.contains(place), "{place}: {message}");
-    }
-    assert_eq!(
-        fails("${LATENTBLEND_TEST_UNSET}/sd"),
-        "Model '${LATENTBLEND_TEST_UNSET}/sd': the environment variable LATENTBLEND_TEST_UNSET is not set"
-    );
-    assert_eq!(fails("/not/there"), "Model '/not/there' was not found. Tried: /not/there.");
-    // There, but no model: the engine's own words.
-    assert!(fails(env!("CARGO_MANIFEST_DIR")).contains("config.json"), "{}", effect.message());
-    // The status line tells it to hosts whose messages can't be trusted.
-    assert_eq!(host.edited(&effect, "negative"), OK);
-    assert!(
-        effect.value("status") == Value::text(&effect.message()),
-        "{:?}",
-        effect.value("status")
-    );
-    // The next render may succeed, and takes the message away. A variable, a file of the folder, white space.
-    // CARGO_MANIFEST_DIR is set by cargo for whatever it runs.
-    for path in [
-        "$CARGO_MANIFEST_DIR/../tests/golden/tiny/base",
-        " ${CARGO_MANIFEST_DIR}/../tests/golden/tiny/base/model_index.json\n",
-    ] {
-        effect.set("modelPath", Value::text(path));
-        assert_eq!(render(&host, &effect, &image), OK, "{}", effect.message());
-        assert_eq!(effect.message(), "");
-        assert!(pixels(&image) == frame(0.5));
-    }
-    host.destroy(effect);
-}
-
-#[test]
-fn an_error_card_is_drawn_only_where_failed_frames_pass_for_good_ones() {
-    for (name, choice, drawn) in [
-        ("MLT", 0, true),
-        ("fr.inria.Natron", 0, true),
-        ("other", 0, false),
-        ("other", 1, true),
-        ("MLT", 2, false),
-    ] {
-        let host = Host::load(bundle(), Quirks { name, ..Quirks::default() });
-        let mut values = values();
-        values.push(("errorCard", Value::I(choice)));
-        values.push(("modelPath", Value::text("/not/there")));
-        let effect = host.create(GENERATOR, &values);
-        for (depth, components) in [
-            ("OfxBitDepthByte", "OfxImageComponentRGBA"),
-            ("OfxBitDepthShort", "OfxImageComponentRGB"),
-            ("OfxBitDepthHalf", "OfxImageComponentRGBA"),
-            ("OfxBitDepthFloat", "OfxImageComponentRGB"),
-        ] {
-            let shape = Shape {
-                bounds: [3, 4, 200, 104],
-                depth,
-                components,
-                padding: 8,
-                ..Shape::new(1, 1)
-            };
-            let image = Image::new(&shape);
-            let status = render(&host, &effect, &image);
-            assert_eq!(status, if drawn { OK } else { FAILED }, "{name} {choice}");
-            assert_eq!(image.written() > 0, drawn, "{name} {choice}");
-            assert!(image.guards_are_whole());
-            assert!(effect.message().contains("/not/there"));
-        }
-        // Red with white signs on it.
-        if drawn {
-            let image = Image::new(&Shape::new(200, 100));
-            assert_eq!(render(&host, &effect, &image), OK);
-            let bytes = pixels(&image);
-            let count = |wanted: [u8; 4]| bytes.chunks(4).filter(|p| **p == wanted).count();
-            let (red, white) = (count([128, 0, 0, 255]), count([255, 255, 255, 255]));
-            assert_eq!(red + white, 200 * 100);
-            assert!((300..6000).contains(&white), "{white} dots");
-        }
-        host.destroy(effect);
-    }
-}
-
-#[test]
-fn pixels_on_a_gpu_are_never_touched() {
-    const GPU_RENDER_FAILED: i32 = 1002;
-    let host = Host::load(bundle(), Quirks::default());
-    let described = host.describe();
-    assert_eq!(described.props.text("OfxImageEffectPropCudaRenderSupported"), "false");
-    assert_eq!(described.props.text("OfxImageEffectPropCPURenderSupported"), "true");
-    let mut values = values();
-    values.push(("errorCard", Value::I(1)));
-    let effect = host.create(GENERATOR, &values);
-    let image = Image::new(&shape());
-    // Where reading or writing would end the process.
-    image.props.put("OfxImagePropData", Value::P(0x10));
-    effect.target(&image);
-    for name in ["Cuda", "OpenGL", "OpenCL", "Metal"] {
-        let more = [(format!("OfxImageEffectProp{name}Enabled"), Value::I(1))];
-        let more = more.each_ref().map(|(name, value)| (name.as_str(), value.clone()));
-        assert_eq!(host.render(&effect, 0.0, shape().bounds, &more), GPU_RENDER_FAILED, "{name}");
-        assert!(!effect.message().is_empty());
-    }
-    host.destroy(effect);
-}
-
-#[test]
-fn images_of_no_known_kind_are_refused_with_their_kind() {
-    const IMAGE_FORMAT: i32 = 1000;
-    let host = Host::load(bundle(), Quirks::default());
-    let effect = host.create(GENERATOR, &values());
-    let tried = |name: &str, value: Value, status: i32, said: &str| {
-        let image = Image::new(&shape());
-        image.props.put(name, value);
-        assert_eq!(render(&host, &effect, &image), status, "{name}");
-        assert!(effect.message().contains(said), "{said}: {}", effect.message());
-        assert_eq!(image.written(), 0);
-        assert_eq!(effect.images_held(), 0, "an image was not released");
-    };
-    let alpha = Value::text("OfxImageComponentAlpha");
-    tried("OfxImageEffectPropComponents", alpha, IMAGE_FORMAT, "OfxImageComponentAlpha");
-    tried("OfxImageEffectPropPixelDepth", Value::text("odd"), IMAGE_FORMAT, "odd");
-    tried("OfxImagePropRowBytes", Value::I(8), FAILED, "rows of 8 bytes");
-    tried("OfxImagePropData", Value::P(0), FAILED, "no pixels");
-    *effect.c("Output").image.lock().unwrap() = None;
-    assert_eq!(host.render(&effect, 0.0, shape().bounds, &[]), FAILED);
-    host.destroy(effect);
-}
-
-#[test]
-fn buttons_compute_ahead_report_stop_and_free() {
-    let host = Host::load(bundle(), Quirks::default());
-    let effect = host.create(GENERATOR, &values());
-    assert_eq!(effect.value("status"), Value::text("Nothing loaded yet"));
-    assert_eq!(host.edited(&effect, "prepare"), OK);
-    let told = effect.progress.lock().unwrap().clone();
-    assert_eq!((told[0], told[told.len() - 1]), (-1.0, 2.0), "begun and ended: {told:?}");
-    assert!(told[1..told.len() - 1].iter().all(|p| (0.0..=1.0).contains(p)), "{told:?}");
-    let Value::S(status) = effect.value("status") else { panic!("no text") };
-    assert!(status.to_str().unwrap().starts_with("Pre-computed: 128x128"), "{status:?}");
-    let Value::S(version) = effect.value("version") else { panic!("no text") };
-    assert!(version.to_str().unwrap().contains("engine 0."), "{version:?}");
-
-    // Stopped: what there is is kept, and nothing is wrong.
-    effect.set("steps", Value::I(150));
-    effect.progress.lock().unwrap().clear();
-    effect.stop_after.store(3, Ordering::SeqCst);
-    assert_eq!(host.edited(&effect, "prepare"), OK);
-    let Value::S(status) = effect.value("status") else { panic!("no text") };
-    assert!(status.to_str().unwrap().starts_with("Pre-computation stopped"), "{status:?}");
-    assert!(effect.progress.lock().unwrap().len() < 8);
-    assert_eq!(effect.progress.lock().unwrap().last(), Some(&2.0));
-
-    assert_eq!(host.edited(&effect, "freeMemory"), OK);
-    assert_eq!(effect.value("status"), Value::text("Memory freed"));
-    effect.set("steps", Value::I(3));
-    let image = Image::new(&shape());
-    assert_eq!(render(&host, &effect, &image), OK, "{}", effect.message());
-    assert!(pixels(&image) == frame(0.5));
-    host.destroy(effect);
 }
 
 #[test]

@@ -161,6 +161,11 @@ pub trait Backend: Send + Sync + 'static {
         Footprint::default()
     }
 
+    /// Lets go of idle memory that it keeps for the next operation, and says how many bytes that were.
+    fn trim(&self) -> u64 {
+        0
+    }
+
     /// What decides the last bits of its results.
     fn numerics(&self) -> Numerics {
         Numerics::unknown()

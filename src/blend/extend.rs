@@ -63,11 +63,11 @@ impl Tree {
         let known = self.finish(&wanted, Priority::Urgent, meter)?;
         if steps.is_empty() {
             let [left, right] = roots.from.map(|node| self.start(node, 0, &known));
-            return Ok(vec![left?.mix(&right?, roots.mix)?]);
+            return Ok(vec![left?.mix(&right?, roots.mix, self.recipe().latent_mix)?]);
         }
         let after = |step: usize| -> Option<Result<State>> {
             let [left, right] = roots.from.map(|node| known.get(&node)?.after(step));
-            Some(left?.mix(right?, roots.mix))
+            Some(left?.mix(right?, roots.mix, self.recipe().latent_mix))
         };
         let mut states = steps.clone().map_while(after).collect::<Result<Vec<State>>>()?;
         if states.len() < steps.len() {
@@ -106,6 +106,8 @@ impl Tree {
         let (positive, negative) = self.mixed(&contexts, place)?;
         let levels = self.recipe().plan.levels();
         Ok(Origin {
+            model: self.model().info().fingerprint,
+            repaints: self.repainting().is_some(),
             trails,
             finished: Some(finished),
             noise,

@@ -9,7 +9,7 @@ use super::meter::Meter;
 use super::scene::{Canvas, encoded};
 use super::timing::Place;
 use super::tree::Tree;
-use crate::diffusion::{Batch, Branch, Latent, Priority, State, Trail, slerp};
+use crate::diffusion::{Batch, Branch, Latent, Priority, State, Trail};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Mask, Source};
 use crate::progress::Call;
@@ -227,7 +227,8 @@ impl Tree {
     /// The noise that a run at this place would have started from, were no keyframe an image.
     pub(super) fn noise_at(&self, place: Place) -> Result<Latent> {
         let [from, to] = self.lineage().ends(place);
-        slerp(&self.noise_of(from)?, &self.noise_of(to)?, place.fraction)
+        let mix = self.recipe().latent_mix;
+        mix.between(&self.noise_of(from)?, &self.noise_of(to)?, place.fraction)
     }
 
     /// Runs a batch whose branches lie at `places`; without places nothing is put back.

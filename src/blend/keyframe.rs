@@ -3,7 +3,7 @@
 use super::image::KeyframeImage;
 use super::options::Recipe;
 use super::origin::Origin;
-use crate::diffusion::Latent;
+use crate::diffusion::{Latent, Model};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -70,18 +70,19 @@ impl Keyframe {
         }
     }
 
-    /// Fails for what doesn't go together, or not with the recipe.
+    /// Fails for what doesn't go together, or not with the model, the recipe, and whether a part of a picture
+    /// is repainted.
     ///
     /// # Errors
     /// `InvalidArgument`.
-    pub(super) fn check(&self, recipe: &Recipe) -> Result<()> {
+    pub(super) fn check(&self, recipe: &Recipe, model: &Model, repaints: bool) -> Result<()> {
         match self.kind() {
             Kind::Origin(_) if self.image.is_some() => {
                 return Err(Error::invalid(
                     "a keyframe with an image and an origin in another session: wanted one",
                 ));
             }
-            Kind::Origin(origin) => origin.check(recipe)?,
+            Kind::Origin(origin) => origin.check(recipe, model, repaints)?,
             Kind::Image(image) => {
                 image.check()?;
                 if self.start.is_some() && image.strength == 1.0 {

@@ -11,6 +11,7 @@ use super::tensor::{Stored, Tensors, take};
 use crate::diffusion::Trail;
 use crate::error::{Error, Result};
 use crate::frame::{Fit, Frame, Highlights};
+use crate::model::Fingerprint;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -42,6 +43,9 @@ struct OriginRecord {
     noise: bool,
     #[serde(default)]
     view: Option<ViewRecord>,
+    /// Whether it is of a session that repaints a part of a picture. Not in formats 1 and 2.
+    #[serde(default)]
+    repaints: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -137,6 +141,7 @@ impl Parts {
             firsts: origin.trails.iter().map(|trail| trail.first()).collect(),
             finished: origin.finished.as_ref().map(|trail| trail.first()),
             noise: origin.noise.is_some(),
+            repaints: Some(origin.repaints),
             view: origin.view.as_ref().map(|view| ViewRecord {
                 size: view.canvas.size,
                 part: view.canvas.part,
@@ -146,11 +151,17 @@ impl Parts {
         }
     }
 
-    /// Takes a keyframe out.
+    /// Takes a keyframe out, of a session with `model`, which repaints something or nothing.
     ///
     /// # Errors
     /// `InvalidArgument` for what is missing, or cannot be.
-    pub(super) fn take(&mut self, number: usize, record: &KeyframeRecord) -> Result<Keyframe> {
+    pub(super) fn take(
+        &mut self,
+        number: usize,
+        record: &KeyframeRecord,
+        model: Option<Fingerprint>,
+        repaints: bool,
+    ) -> Result<Keyframe> {
         let mut keyframe =
             Keyframe::new(&record.prompt, record.seed).negative(&record.negative_prompt);
         if record.start {
@@ -158,7 +169,9 @@ impl Parts {
             keyframe.start = Some(Arc::new(start.latent()?));
         }
         if let Some(origin) = &record.origin {
-            keyframe.origin = Some(Arc::new(self.take_origin(number, origin)?));
+            let repaints = origin.repaints.unwrap_or(repaints);
+            let taken = self.take_origin(number, origin)?;
+            keyframe.origin = Some(Arc::new(Origin { model, repaints, ..taken }));
         }
         if let Some(image) = &record.image {
             keyframe.image = Some(KeyframeImage {
@@ -220,6 +233,9 @@ impl Parts {
             }
         };
         Ok(Origin {
+            // A file says it once for all.
+            model: None,
+            repaints: false,
             trails,
             finished,
             noise,

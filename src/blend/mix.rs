@@ -1,5 +1,5 @@
 //! In: two conditionings and a fraction. Out: what lies between them. (Latents are mixed by
-//! [`slerp`](crate::diffusion::slerp).)
+//! [`LatentMix`](crate::diffusion::LatentMix).)
 //!
 //! Everything is summed on the host in f64 in one fixed order, so that every backend mixes alike.
 //! Fractions 0 and 1 give back the one or the other, bit for bit.

@@ -7,7 +7,9 @@ use super::curve::Curve;
 use super::mix::EmbeddingMix;
 use super::plan::{GuidanceDamping, Look, Plan, Preset};
 use super::stems::StemLimit;
-use crate::diffusion::{GuidanceSteps, ModelInfo, NoiseKind, Sampler, Schedule, SchedulePolicy};
+use crate::diffusion::{
+    GuidanceSteps, LatentMix, ModelInfo, NoiseKind, Sampler, Schedule, SchedulePolicy,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::PromptRules;
 use std::ops::Range;
@@ -61,6 +63,9 @@ pub struct BlendOptions {
     /// How far branches are drawn to what lies between the two that they started from, which run on for
     /// that. `None`: as the look has it, which is off but in [`Look::Compat2023`] (0.1, 0.8, 0.8).
     pub parental_crossfeed: Option<Crossfeed>,
+    /// How latents are mixed where branches start between others. By bands, frames in the middle keep more of
+    /// their keyframes' detail. In [`Look::Compat2022`] and [`Look::Compat2023`] there is but the arc.
+    pub latent_mix: LatentMix,
     /// Which version's choices are taken.
     pub look: Look,
     /// Memory for latents that can be made again. Any value gives the same frames; 0 makes each frame
@@ -89,6 +94,7 @@ impl Default for BlendOptions {
             sampler: Sampler::Ddim,
             branch1_crossfeed: None,
             parental_crossfeed: None,
+            latent_mix: LatentMix::Arc,
             look: Look::Current,
             cache_bytes: 256 << 20,
         }
@@ -127,6 +133,7 @@ pub(crate) struct Recipe {
     pub(crate) guidance_over_t: Option<Curve>,
     pub(crate) guidance_steps: Arc<GuidanceSteps>,
     pub(crate) embedding_mix: EmbeddingMix,
+    pub(crate) latent_mix: LatentMix,
     pub(crate) prompt_rules: PromptRules,
     pub(crate) noise: NoiseKind,
     pub(crate) cache_bytes: usize,
@@ -148,7 +155,16 @@ impl Recipe {
                 "guidance mid damper {damper}: wanted above 0 to 1"
             )));
         }
-        let look = options.look;
+        let (look, latent_mix) = (options.look, options.latent_mix);
+        let year = match look {
+            Look::Current => None,
+            Look::Compat2022 => Some(2022),
+            Look::Compat2023 => Some(2023),
+        };
+        if let Some(year) = year.filter(|_| latent_mix != LatentMix::Arc) {
+            let (wanted, had) = (latent_mix.name(), LatentMix::Arc.name());
+            return Err(Error::invalid(format!("latent mix {wanted}: compat {year} has {had}")));
+        }
         let policy = match look {
             Look::Current => SchedulePolicy::Model,
             Look::Compat2022 => SchedulePolicy::Compat2022,
@@ -209,6 +225,7 @@ impl Recipe {
                 _ => GuidanceDamping::TowardsOne,
             },
             embedding_mix: if compat { EmbeddingMix::Linear } else { EmbeddingMix::NormPreserving },
+            latent_mix,
             prompt_rules: if compat { PromptRules::OpenClip } else { PromptRules::Transformers },
             noise: options.noise,
             cache_bytes: options.cache_bytes,

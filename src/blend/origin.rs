@@ -5,9 +5,10 @@
 
 use super::options::Recipe;
 use super::scene::Canvas;
-use crate::diffusion::{Context, Latent, Trail};
+use crate::diffusion::{Context, Latent, Model, Trail};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Highlights, Source};
+use crate::model::Fingerprint;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +17,10 @@ use std::sync::Arc;
 /// keeps nothing of the session that it came from.
 #[derive(Clone, PartialEq)]
 pub struct Origin {
+    /// Of the model that it was made with; `None` where that has none.
+    pub(super) model: Option<Fingerprint>,
+    /// Whether that session repainted a part of a picture: the frame is then one only together with it.
+    pub(super) repaints: bool,
     /// What a keyframe has in each level that holds the keyframes, the noise being level 0.
     pub(super) trails: Vec<Arc<Trail>>,
     /// The end of the frame's own run. `None` in files of format 1: it is run again there.
@@ -85,8 +90,34 @@ impl Origin {
     }
 
     /// # Errors
-    /// `InvalidArgument` where it doesn't fit the recipe.
-    pub(super) fn check(&self, recipe: &Recipe) -> Result<()> {
+    /// `InvalidArgument` where it is of another model, or doesn't fit what a session repaints, or its recipe.
+    pub(super) fn check(&self, recipe: &Recipe, model: &Model, repaints: bool) -> Result<()> {
+        let name = |print: Option<Fingerprint>| match print {
+            Some(print) => format!("a model of fingerprint {print}"),
+            None => "a model without fingerprint".to_owned(),
+        };
+        if self.model != model.info().fingerprint {
+            return Err(Error::invalid(format!(
+                "a keyframe from a session with {}: here there is {}",
+                name(self.model),
+                name(model.info().fingerprint)
+            )));
+        }
+        if let Some([tokens, width]) = model.engine().context_shape()
+            && let Some(other) =
+                self.contexts.iter().find(|c| [c.tokens(), c.width()] != [tokens, width])
+        {
+            return Err(Error::invalid(format!(
+                "a keyframe from a session with conditioning of {}x{} values: here it has {tokens}x{width}",
+                other.tokens(),
+                other.width()
+            )));
+        }
+        if self.repaints && !repaints {
+            return Err(Error::invalid(
+                "a keyframe from a session that repaints a part of a picture: here nothing is repainted",
+            ));
+        }
         let levels = recipe.plan.levels();
         let starts: Vec<usize> = levels.iter().map(|level| level.steps.start).collect();
         let nested = recipe.plan.is_nested();

@@ -13,7 +13,7 @@ use super::plan::{GuidanceDamping, Level, Plan};
 use super::scene_record::{PictureRecord, SceneRecord};
 use super::timeline::Timeline;
 use crate::backend::Numerics;
-use crate::diffusion::{GuidanceSteps, ModelInfo, NoiseKind, Sampler, Schedule, Step};
+use crate::diffusion::{GuidanceSteps, LatentMix, ModelInfo, NoiseKind, Sampler, Schedule, Step};
 use crate::error::{Error, Result};
 use crate::model::{PredictionType, PromptRules};
 use serde::{Deserialize, Serialize};
@@ -86,9 +86,16 @@ struct RecipeRecord {
     #[serde(with = "super::exact")]
     guidance_rescale: f64,
     embedding_mix: String,
+    /// Not in formats 1 and 2, which had but the arc.
+    #[serde(default = "arc")]
+    latent_mix: String,
     prompt_rules: String,
     noise: String,
     cache_bytes: u64,
+}
+
+fn arc() -> String {
+    LatentMix::Arc.name().to_owned()
 }
 
 /// The steps of each level, and its fractions.
@@ -107,6 +114,7 @@ const DAMPINGS: Names<GuidanceDamping> = &[
 ];
 const MIXES: Names<EmbeddingMix> =
     &[(EmbeddingMix::NormPreserving, "norm-preserving"), (EmbeddingMix::Linear, "linear")];
+const LATENT_MIXES: Names<LatentMix> = &[(LatentMix::Arc, "arc"), (LatentMix::Bands, "bands")];
 const RULES: Names<PromptRules> =
     &[(PromptRules::Transformers, "transformers"), (PromptRules::OpenClip, "open-clip")];
 const NOISES: Names<NoiseKind> = &[(NoiseKind::Cuda, "cuda"), (NoiseKind::Cpu, "cpu")];
@@ -228,6 +236,7 @@ impl Record {
             guidance_over_t,
             guidance_steps,
             embedding_mix,
+            latent_mix,
             prompt_rules,
             noise,
             cache_bytes,
@@ -263,6 +272,7 @@ impl Record {
             guidance_factors: factors.iter().copied().map(Exact).collect(),
             guidance_rescale: *rescale,
             embedding_mix: name_of(MIXES, *embedding_mix)?,
+            latent_mix: name_of(LATENT_MIXES, *latent_mix)?,
             prompt_rules: name_of(RULES, *prompt_rules)?,
             noise: name_of(NOISES, *noise)?,
             cache_bytes: *cache_bytes as u64,
@@ -383,6 +393,7 @@ impl Record {
             guidance_over_t: record.guidance_over_t.clone(),
             guidance_steps: Arc::new(course),
             embedding_mix: named(MIXES, &record.embedding_mix)?,
+            latent_mix: named(LATENT_MIXES, &record.latent_mix)?,
             prompt_rules: named(RULES, &record.prompt_rules)?,
             noise: named(NOISES, &record.noise)?,
             cache_bytes: usize::try_from(record.cache_bytes).unwrap_or(usize::MAX),

@@ -113,7 +113,8 @@ impl Session {
         if recipe.looped && keyframes.len() < 2 {
             return Err(Error::invalid("a loop of 1 keyframe: wanted at least 2"));
         }
-        keyframes.iter().try_for_each(|keyframe| keyframe.check(&recipe))?;
+        let repaints = ground.plate.is_some();
+        keyframes.iter().try_for_each(|keyframe| keyframe.check(&recipe, model, repaints))?;
         let [width, height] = recipe.working_size(model.info());
         model.check_memory([width, height])?;
         let scene = Scene::new(&keyframes, &ground, [width, height])?.map(Arc::new);
@@ -252,7 +253,7 @@ impl Session {
     pub fn evaluations(&self, times: &[f64]) -> Result<usize> {
         let mut placed = self.placed(times)?;
         if let Some(scene) = self.0.tree.scene() {
-            (placed, _) = self.needed(scene, &placed);
+            (placed, _) = self.needed(scene, &placed, |k| scene.reconstruction(k).is_some());
         }
         Ok(self.0.tree.evaluations(&placed))
     }

@@ -172,12 +172,23 @@ impl Session {
         let tree = self.tree();
         let scene = tree.scene().ok_or_else(|| Error::internal("a session without pictures"))?;
         let wanted = self.placed(times)?;
-        let (nodes, missing) = self.needed(scene, &wanted);
+        // Held on to: somebody may purge the session meanwhile.
+        let mut reconstructions: Vec<(usize, Arc<Frame>)> = Vec::new();
+        for &(_, place) in &wanted {
+            if let Some((keyframe, _)) = scene.near(place)
+                && !reconstructions.iter().any(|(known, _)| *known == keyframe)
+                && let Some(known) = scene.reconstruction(keyframe)
+            {
+                reconstructions.push((keyframe, known));
+            }
+        }
+        let (nodes, missing) = self.needed(scene, &wanted, |keyframe| {
+            reconstructions.iter().any(|(known, _)| *known == keyframe)
+        });
         let frames = nodes.len() - missing.len();
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &nodes, nodes.len());
         let mut decoded = self.decoded(&nodes, &mut meter)?;
-        let mut reconstructions = Vec::with_capacity(missing.len());
         for (keyframe, frame) in missing.into_iter().zip(decoded.split_off(frames)) {
             let frame = Arc::new(frame);
             scene.keep_reconstruction(keyframe, &frame);
@@ -195,13 +206,8 @@ impl Session {
             let mut frame = frame.ok_or_else(|| Error::internal("no frame came back"))?;
             if let Some((keyframe, weight)) = near {
                 let own = reconstructions.iter().find(|(k, _)| *k == keyframe);
-                let own = own.map(|(_, frame)| Arc::clone(frame));
-                let own = match own.or_else(|| scene.reconstruction(keyframe)) {
-                    Some(own) => own,
-                    // Somebody has purged the session meanwhile.
-                    None => return self.shots(times, call),
-                };
-                frame = frame.less(&own, weight)?;
+                let (_, own) = own.ok_or_else(|| Error::internal("an image's frame was lost"))?;
+                frame = frame.less(own, weight)?;
             }
             shots.push(Shot { place, frame: Some(frame) });
         }
@@ -251,11 +257,12 @@ impl Session {
     }
 
     /// What is decoded for frames at `wanted`: those that are seen, and behind them the images near them
-    /// whose own frames are not known yet, as keyframes too.
+    /// whose own frames are not `known` yet, as keyframes too.
     pub(super) fn needed(
         &self,
         scene: &Scene,
         wanted: &[(Node, Place)],
+        known: impl Fn(usize) -> bool,
     ) -> (Vec<(Node, Place)>, Vec<usize>) {
         let tree = self.tree();
         let (mut nodes, mut missing) = (Vec::new(), Vec::new());
@@ -266,7 +273,7 @@ impl Session {
             }
             nodes.push((node, place));
             if let Some((keyframe, _)) = near
-                && scene.reconstruction(keyframe).is_none()
+                && !known(keyframe)
                 && !missing.contains(&keyframe)
             {
                 missing.push(keyframe);

@@ -24,8 +24,10 @@ use std::sync::Arc;
 
 /// The version of the format that sessions are saved in. Those of earlier versions are read, too.
 ///
-/// 2 added pictures, and to frames of other sessions what crossfeeds and the tree of 2023 need of them.
-pub const SESSION_FORMAT: u32 = 2;
+/// 2 added pictures, and to frames of other sessions what crossfeeds and the tree of 2023 need of them. 3 added
+/// how latents are mixed, which a version that knows one way only must not pass over, and whether a frame of
+/// another session is of one that repaints.
+pub const SESSION_FORMAT: u32 = 3;
 
 /// The oldest version that is read.
 const OLDEST_FORMAT: u32 = 1;
@@ -237,8 +239,10 @@ fn session(
     };
     let mut parts = Parts { tensors, album };
     let keyframes = record.keyframes.iter().enumerate();
-    let keyframes =
-        keyframes.map(|(number, saved)| parts.take(number, saved)).collect::<Result<_>>()?;
+    let (print, repaints) = (model.info().fingerprint, ground.plate.is_some());
+    let keyframes = keyframes
+        .map(|(number, saved)| parts.take(number, saved, print, repaints))
+        .collect::<Result<_>>()?;
     let tensors = parts.tensors;
     let looped = recipe.looped;
     let session = Session::from_recipe(model, keyframes, recipe, ground)?;

@@ -326,7 +326,8 @@ impl Tree {
             let (positive, negative) = self.mixed(&contexts, *place)?;
             let [left, right] = origin.from;
             let left = self.start(left, span.steps.start, known)?;
-            let start = left.mix(&self.start(right, span.steps.start, known)?, origin.mix)?;
+            let right = self.start(right, span.steps.start, known)?;
+            let start = left.mix(&right, origin.mix, self.recipe.latent_mix)?;
             let trail = |node: Node| {
                 known.get(&node).cloned().ok_or_else(|| Error::internal("a branch was lost"))
             };
@@ -336,6 +337,7 @@ impl Tree {
                     right: trail(draw.to[1])?,
                     mix: draw.mix,
                     coefficients: Arc::clone(&draw.coefficients),
+                    latent_mix: self.recipe.latent_mix,
                 })),
                 None => None,
             };

@@ -4,7 +4,7 @@ use super::array::elements;
 use super::curve::{curve, lb_curve};
 use super::growing::{Growing, choice, fill, unused};
 use crate::blend::{BlendOptions, Branching, Crossfeed, Look, Preset};
-use crate::diffusion::{NoiseKind, Sampler};
+use crate::diffusion::{LatentMix, NoiseKind, Sampler};
 use crate::error::{Error, Result};
 
 /// A preset: a number of steps, and how many frames the tree holds.
@@ -50,6 +50,15 @@ pub type lb_sampler = u32;
 pub const LB_SAMPLER_DDIM: lb_sampler = 1;
 /// DPM-Solver++(2M): second order from one evaluation a step.
 pub const LB_SAMPLER_DPM_SOLVER_2M: lb_sampler = 2;
+
+/// How latents are mixed, where branches start between others.
+#[allow(non_camel_case_types, reason = "its name in C")]
+pub type lb_latent_mix = u32;
+
+/// On one arc for the whole latent, as the original does.
+pub const LB_LATENT_MIX_ARC: lb_latent_mix = 0;
+/// On an arc of its own for every channel and band of frequencies: frames in the middle keep more detail.
+pub const LB_LATENT_MIX_BANDS: lb_latent_mix = 1;
 
 /// As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
 pub const LB_CROSSFEED_OF_LOOK: f64 = -1.0;
@@ -111,8 +120,8 @@ pub struct lb_blend_options {
     pub parental_crossfeed_decay: f64,
     /// An LB_SAMPLER value.
     pub sampler: lb_sampler,
-    /// Must be 0.
-    pub reserved: u32,
+    /// An LB_LATENT_MIX value; the looks of 2022 and 2023 have but the arc.
+    pub latent_mix: lb_latent_mix,
     /// The guidance scale by t, through the whole transition, in place of guidance and its damper; copied.
     /// NULL: by these.
     pub guidance_over_t: *const lb_curve,
@@ -159,7 +168,7 @@ unsafe impl Growing for lb_blend_options {
             parental_crossfeed_range: 0.0,
             parental_crossfeed_decay: 0.0,
             sampler: LB_SAMPLER_DDIM,
-            reserved: 0,
+            latent_mix: LB_LATENT_MIX_ARC,
             guidance_over_t: std::ptr::null(),
             guidance_over_steps: std::ptr::null(),
             guidance_rescale: options.guidance_rescale,
@@ -176,7 +185,6 @@ pub(super) unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
         Error::invalid(format!("{name} {value}: wanted an {kind} value"))
     };
     unused("lb_blend_options.flags", raw.flags)?;
-    unused("lb_blend_options.reserved", raw.reserved)?;
     let crossfeed = |power: f64, range: f64, decay: f64| {
         (power != LB_CROSSFEED_OF_LOOK).then(|| Crossfeed::new(power, range, decay))
     };
@@ -228,6 +236,11 @@ pub(super) unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
             LB_SAMPLER_DDIM => Sampler::Ddim,
             LB_SAMPLER_DPM_SOLVER_2M => Sampler::DpmSolver2M,
             other => return Err(wrong("sampler", other, "LB_SAMPLER")),
+        },
+        latent_mix: match raw.latent_mix {
+            LB_LATENT_MIX_ARC => LatentMix::Arc,
+            LB_LATENT_MIX_BANDS => LatentMix::Bands,
+            other => return Err(wrong("latent_mix", other, "LB_LATENT_MIX")),
         },
         branch1_crossfeed: crossfeed(
             raw.branch1_crossfeed_power,

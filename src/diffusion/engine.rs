@@ -101,10 +101,22 @@ pub trait Engine: Send + Sync {
         0
     }
 
+    /// Lets go of idle memory that it keeps for the next call, and says how many bytes that were. Results stay
+    /// the same.
+    fn trim(&self) -> u64 {
+        0
+    }
+
     /// Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
     /// 0 from an engine that doesn't count.
     fn samples(&self) -> u64 {
         0
+    }
+
+    /// Tokens and values of each that the conditioning of a prompt has; `None` where an engine doesn't say.
+    /// Conditioning from elsewhere is held against it.
+    fn context_shape(&self) -> Option<[usize; 2]> {
+        None
     }
 
     /// What decides the last bits of its results.

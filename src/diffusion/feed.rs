@@ -1,6 +1,7 @@
 //! In: the trails of two other branches. Out: [`Feed`], which draws a running branch towards what lies
 //! between them, before some of its steps.
 
+use super::latent_mix::LatentMix;
 use super::state::{State, Trail};
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub struct Feed {
     pub mix: f64,
     /// For each step of the schedule how far to go, from 0 (not at all) to 1 (all the way).
     pub coefficients: Arc<[f64]>,
+    /// How it is mixed with what it is drawn to, and that from the two.
+    pub latent_mix: LatentMix,
 }
 
 impl Feed {
@@ -37,8 +40,8 @@ impl Feed {
             Some(state) => Ok(state.clone()),
             None => Err(Error::internal(format!("no state to be drawn to before step {step}"))),
         };
-        let target = target(&self.left)?.mix(&target(&self.right)?, self.mix)?;
-        state.mix(&target, self.coefficients[step])
+        let target = target(&self.left)?.mix(&target(&self.right)?, self.mix, self.latent_mix)?;
+        state.mix(&target, self.coefficients[step], self.latent_mix)
     }
 }
 
@@ -55,8 +58,8 @@ mod tests {
     #[test]
     fn a_branch_is_drawn_only_where_it_shall_be() {
         let (left, right) = (trail(&[0.0, 1.0]), trail(&[0.0, 2.0]));
-        let feed =
-            Feed { left, right, mix: 0.0, coefficients: Arc::from([1.0, 0.0, 1.0, 1.0, 0.5, 0.0]) };
+        let coefficients = Arc::from([1.0, 0.0, 1.0, 1.0, 0.5, 0.0]);
+        let feed = Feed { left, right, mix: 0.0, coefficients, latent_mix: LatentMix::Arc };
         let state = State::from(Latent::new([1, 1, 2], vec![5.0, 1.0]).unwrap());
         let value = |step: usize| feed.draw(step, state.clone()).map(|s| s.latent.data()[0]);
         assert_eq!([0, 1, 5, 6].map(|step| value(step).unwrap()), [5.0; 4]);

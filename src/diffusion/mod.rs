@@ -2,12 +2,14 @@
 //!
 //! Knows nothing of transitions: what is blended with what is decided above.
 
+mod bands;
 mod convert;
 mod engine;
 mod executor;
 mod feed;
 mod guidance;
 mod latent;
+mod latent_mix;
 mod memory;
 mod model;
 mod needs;
@@ -24,6 +26,7 @@ pub(crate) use executor::Priority;
 pub use feed::Feed;
 pub use guidance::GuidanceSteps;
 pub use latent::{Context, Latent};
+pub use latent_mix::LatentMix;
 pub(crate) use memory::physical;
 pub use model::{Model, ModelInfo};
 pub use needs::Needs;

@@ -311,6 +311,14 @@ impl Model {
         check(&format!("a frame of {width}x{height} pixels"), needed, self.0.memory_limit)
     }
 
+    /// Lets go of the idle memory that the model keeps so that its next call is quick (on the CPU, buffers of up
+    /// to 256 MiB), and returns how many bytes that were. Calls that run keep theirs; frames stay the same, and
+    /// the next one takes a little longer. What sessions hold is theirs
+    /// ([`Session::purge`](crate::Session::purge)).
+    pub fn trim(&self) -> u64 {
+        self.0.engine.trim()
+    }
+
     /// Name, licence and fingerprint, for as long as a reference to the model is held.
     pub(crate) fn texts(&self) -> [&CStr; 3] {
         [&self.0.texts.name, &self.0.texts.licence, &self.0.texts.fingerprint]

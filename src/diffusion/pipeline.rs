@@ -190,8 +190,16 @@ impl<B: Backend> Engine for Pipeline<B> {
         self.workers.count()
     }
 
+    fn trim(&self) -> u64 {
+        self.backend.trim()
+    }
+
     fn samples(&self) -> u64 {
         self.samples.load(Ordering::Relaxed)
+    }
+
+    fn context_shape(&self) -> Option<[usize; 2]> {
+        Some(self.text.shape())
     }
 
     fn numerics(&self) -> Numerics {

@@ -48,7 +48,7 @@ pub(super) fn lerp(p: &Latent, q: &Latent, fraction: f64) -> Result<Latent> {
     weighted(p, q, 1.0 - fraction, fraction)
 }
 
-fn same_shape(p: &Latent, q: &Latent) -> Result<()> {
+pub(super) fn same_shape(p: &Latent, q: &Latent) -> Result<()> {
     if p.shape() == q.shape() {
         return Ok(());
     }

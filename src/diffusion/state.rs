@@ -2,7 +2,8 @@
 //! along a run.
 
 use super::latent::Latent;
-use super::slerp::{lerp, slerp};
+use super::latent_mix::LatentMix;
+use super::slerp::lerp;
 use crate::error::{Error, Result};
 
 /// What a run carries from one step to the next.
@@ -24,14 +25,15 @@ impl From<Latent> for State {
 impl State {
     /// The state at `fraction` between this one (0) and `other` (1); both ends are exact.
     ///
-    /// Latents go along the arc ([`slerp`]): noise of full size must be in between, too. Predictions of
-    /// clean latents hold none and go along the straight line, which is also what a prediction does
-    /// when the latent goes over from the one to the other (docs/architecture.md has the figures). Where
-    /// one side has no history, the mix has none, and a run from there begins at first order.
+    /// Latents go as `mix` says: noise of full size must be in between, too. Beside an arc for the whole latent,
+    /// predictions of clean latents, which hold no noise, go along the straight line, which is also what a
+    /// prediction does when the latent goes over from the one to the other (docs/architecture.md has the
+    /// figures); mixed by bands, whose detail keeps its size, they do as the latents. Where one side has no
+    /// history, the mix has none, and a run from there begins at first order.
     ///
     /// # Errors
     /// `InvalidArgument` where the shapes differ.
-    pub fn mix(&self, other: &State, fraction: f64) -> Result<State> {
+    pub fn mix(&self, other: &State, fraction: f64, mix: LatentMix) -> Result<State> {
         if fraction == 0.0 {
             return Ok(self.clone());
         }
@@ -39,10 +41,13 @@ impl State {
             return Ok(other.clone());
         }
         let history = match (&self.history, &other.history) {
-            (Some(p), Some(q)) => Some(lerp(p, q, fraction)?),
+            (Some(p), Some(q)) => Some(match mix {
+                LatentMix::Arc => lerp(p, q, fraction)?,
+                LatentMix::Bands => mix.between(p, q, fraction)?,
+            }),
             _ => None,
         };
-        Ok(State { latent: slerp(&self.latent, &other.latent, fraction)?, history })
+        Ok(State { latent: mix.between(&self.latent, &other.latent, fraction)?, history })
     }
 
     /// The memory that the values take.
@@ -114,12 +119,14 @@ mod tests {
     fn the_ends_of_a_mix_are_exact_and_history_goes_along() {
         let p = State { latent: latent([1.0, 0.0]), history: Some(latent([1.0, 3.0])) };
         let q = State { latent: latent([0.0, 1.0]), history: Some(latent([3.0, 1.0])) };
-        assert_eq!(p.mix(&q, 0.0).unwrap(), p);
-        assert_eq!(p.mix(&q, 1.0).unwrap(), q);
-        assert_eq!(p.mix(&p, 0.3).unwrap(), p);
-        assert_eq!(p.mix(&q, 0.5).unwrap().history.unwrap(), latent([2.0, 2.0]));
         let bare = State::from(latent([0.0, 1.0]));
-        assert_eq!(p.mix(&bare, 0.5).unwrap().history, None);
+        for mix in LatentMix::ALL {
+            assert_eq!(p.mix(&q, 0.0, mix).unwrap(), p);
+            assert_eq!(p.mix(&q, 1.0, mix).unwrap(), q);
+            assert_eq!(p.mix(&p, 0.3, mix).unwrap(), p);
+            assert_eq!(p.mix(&q, 0.5, mix).unwrap().history.unwrap(), latent([2.0, 2.0]));
+            assert_eq!(p.mix(&bare, 0.5, mix).unwrap().history, None);
+        }
         assert_eq!((p.bytes(), bare.bytes()), (16, 8));
     }
 

@@ -61,6 +61,11 @@ impl<B: Backend> TextEncoder<B> {
         (numbers(&self.tokens) + numbers(&self.positions)) * size_of::<f32>() as u64
     }
 
+    /// Tokens of a prompt, and values of each.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.config.positions, self.config.width]
+    }
+
     /// (prompts, 1, tokens, width) from prompts of equal length.
     pub(crate) fn forward(&self, backend: &B, prompts: &[&[u32]]) -> Result<HostTensor> {
         let (width, length) = (self.config.width, self.config.positions);

@@ -46,6 +46,7 @@ static void ignored(lb_model *model) {
         if (index < STRANGE - 1) {
             CHECK(lb_model_retain((lb_model *)strange[index]) == NULL);
             lb_model_release((lb_model *)strange[index]);
+            CHECK(lb_model_trim((lb_model *)strange[index]) == 0);
         }
     }
     lb_set_log_callback(ignore, NULL, UINT32_MAX);

@@ -145,6 +145,10 @@ int main(int count, char **arguments) {
     GOOD(lb_model_working_size(model, 960, 1080, 2.0, &upright, &across, &error));
     CHECK(upright == wide && across == high);
 
+    CHECK(lb_model_trim(NULL) == 0);
+    lb_model_trim(model);
+    CHECK(lb_model_trim(model) == 0);
+
     session = transition(model);
     lb_model_release(model);
     lb_model_release(model);

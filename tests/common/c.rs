@@ -140,3 +140,25 @@ pub fn structs(header: &str) -> Vec<String> {
         .map(|rest| format!("lb_{rest}"))
         .collect()
 }
+
+/// Runs the tests of the calling file whose names begin so in a process of their own, whose output is looked at.
+pub fn prints_nothing(tests: &[&str]) {
+    const CHILD: &str = "LATENTBLEND_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--nocapture", "--test-threads", "1"])
+        .args(tests)
+        .env(CHILD, "1")
+        .env_remove("LATENTBLEND_LOG")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "something was printed");
+    // What is left is the test harness's own.
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let own = line.is_empty() || line.starts_with("running ") || line.starts_with("test ");
+        assert!(own, "printed: {line}");
+    }
+}

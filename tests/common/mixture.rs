@@ -93,6 +93,10 @@ impl Engine for Mixture {
         prompts.iter().map(one).collect()
     }
 
+    fn context_shape(&self) -> Option<[usize; 2]> {
+        Some([1, self.means[0].len()])
+    }
+
     fn evaluations(&self, _branches: usize, steps: usize) -> usize {
         steps
     }

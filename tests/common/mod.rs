@@ -10,6 +10,7 @@ pub mod c;
 pub mod folder;
 pub mod golden;
 pub mod mixture;
+pub mod pictures;
 pub mod scripted;
 pub mod single;
 pub mod watched;

@@ -82,7 +82,7 @@ void prepare(Instance &instance, double time) {
         const ProgressBar bar(instance, "LatentBlend: pre-computing");
         const Poll poll = [&](double fraction) { return bar.stop(fraction); };
         const Reading reading = reading_of(instance, values, time);
-        const Pictures pictures = read_pictures(instance, values, reading, plane_at(instance, time));
+        const Pictures pictures = read_pictures(instance, values, reading, plane_at(instance, time), poll);
         const double shape = shape_at(instance, reading.source ? reading.source_time : time);
         const auto session = session_for(recipe_of(values, shape, false, &pictures), poll);
         session->prepare(poll);

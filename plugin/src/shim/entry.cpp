@@ -26,8 +26,14 @@ OfxStatus create(OfxImageEffectHandle effect) {
     if (!props) return kOfxStatErrBadHandle;
     auto instance = std::make_unique<Instance>(effect);
     if (!props.set(kOfxPropInstanceData, static_cast<void *>(instance.get()))) return kOfxStatFailed;
-    Instance *kept = instance.release();
-    created(*kept);
+    try {
+        created(*instance);
+    } catch (...) {
+        // An instance that was not created is not destroyed either: nobody would free it.
+        props.set(kOfxPropInstanceData, static_cast<void *>(nullptr));
+        throw;
+    }
+    instance.release();
     return kOfxStatOK;
 }
 

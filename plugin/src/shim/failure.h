@@ -1,6 +1,8 @@
-// What went wrong, thrown within the shim only: caught before any return to a host or to the engine.
+// What went wrong, thrown within the shim only: caught before any return to a host or to the engine. And how a host
+// is asked whether it still wants a picture.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "openfx/core.h"
@@ -15,5 +17,8 @@ struct Failure {
 
 // The host wants no picture any more.
 struct Aborted {};
+
+// Told how far a call is (0 to 1), on the calling thread, at least every 20 ms; true stops it.
+using Poll = std::function<bool(double)>;
 
 }  // namespace latentblend

@@ -65,33 +65,6 @@ bool picture_region(const Instance &instance, OfxTime time, OfxRectD *region) {
     return true;
 }
 
-void working_size(const unsigned native[2], unsigned multiple, double aspect, unsigned size[2]) {
-    constexpr double kWidest = 4.0;
-    const unsigned shorter = std::min(native[0], native[1]);
-    aspect = std::min(std::max(aspect, 1.0 / kWidest), kWidest);
-    const double area = static_cast<double>(native[0]) * native[1];
-    const unsigned step = std::max(shorter >= 512 ? 64u : shorter >= 128 ? 16u : 8u, multiple);
-    const auto below = [&](double side) {
-        return std::max(static_cast<unsigned>(side / step), 1u) * step;
-    };
-    // How many times too large or too small.
-    const auto off = [](double got, double wanted) { return std::max(got / wanted, wanted / got); };
-    const auto error = [&](unsigned w, unsigned h) {
-        const double shape = off(static_cast<double>(w) / h, aspect);
-        return shape * shape * off(static_cast<double>(w) * h, area);
-    };
-    const unsigned w = below(std::sqrt(area * aspect)), h = below(std::sqrt(area / aspect));
-    size[0] = w;
-    size[1] = h;
-    const unsigned around[3][2] = {{w, h + step}, {w + step, h}, {w + step, h + step}};
-    for (const auto &other : around) {
-        if (error(other[0], other[1]) < error(size[0], size[1]) * (1.0 - 1e-9)) {
-            size[0] = other[0];
-            size[1] = other[1];
-        }
-    }
-}
-
 bool frames_of(OfxImageClipHandle clip, double range[2]) {
     double found[2];
     if (!clip || !clip_props(clip).reals(kOfxImageEffectPropFrameRange, 2, found)) return false;

@@ -1,5 +1,4 @@
-// In: regions of a host, in its coordinates. Out: the picture's region, and the size at which a model works.
-// Pure arithmetic but for what it asks of clips.
+// In: regions and times of a host, in its own measures. Out: the picture's region, and when it begins and ends.
 #pragma once
 
 #include "instance.h"
@@ -15,10 +14,6 @@ bool clip_region(ofx::OfxImageClipHandle clip, ofx::OfxTime time, ofx::OfxRectD 
 
 // The pixels that a region covers at full size, each `aspect` times as wide as high.
 ofx::OfxRectI pixels_of(const ofx::OfxRectD &region, double aspect);
-
-// Width and height at which a model of `native` size works for a picture of `aspect` (width over height as
-// shown): the library's own rule (latentblend::working_size), to the bit.
-void working_size(const unsigned native[2], unsigned multiple, double aspect, unsigned size[2]);
 
 // First and last frame of a clip. False where the host doesn't say.
 bool frames_of(ofx::OfxImageClipHandle clip, double range[2]);

@@ -20,7 +20,7 @@ enum P : int {
     MoreGroup, KeyframeCount, PromptC, SeedC, PromptD, SeedD, PromptE, SeedE, PromptF, SeedF, PromptG, SeedG,
     PromptH, SeedH,
     BlendGroup, Fraction, FractionScale, Timing, Easing, EvenTime, ClipsAsKeyframes,
-    QualityGroup, Preset, Steps, Guidance, Depth, Sampler,
+    QualityGroup, Preset, Steps, Guidance, Depth, Sampler, Mixing,
     AdvancedGroup, GuidanceMid, MidCompression, Frames, Noise, CrossfeedPower, CrossfeedRange, CrossfeedDecay,
     ParentCrossfeedPower, ParentCrossfeedRange, ParentCrossfeedDecay, Look,
     InpaintGroup, Inpaint, MaskChannel, MaskInvert, OutputMode, Hold, HoldFrame,

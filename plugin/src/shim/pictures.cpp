@@ -71,7 +71,7 @@ std::unique_ptr<Picture> read_source(const Instance &instance, const Values &val
 }
 
 void read_repainted(const Instance &instance, const Values &values, const Reading &reading, const Plane &plane,
-                    Pictures *pictures) {
+                    const Poll &poll, Pictures *pictures) {
     const char *name = kOfxImageEffectSimpleSourceClipName;
     if (!connected(instance.source()))
         throw Failure{kOfxStatFailed, "'Repaint the Source' is on, but no Source is connected"};
@@ -91,7 +91,7 @@ void read_repainted(const Instance &instance, const Values &values, const Readin
     if (!reading.plate) return;
     pictures->plate = read_source(instance, values, reading.time, plane);
     // A plate that stands still is the source, and costs nothing.
-    if (pictures->plate->key() == pictures->source->key() &&
+    if (pictures->plate->key(poll) == pictures->source->key(poll) &&
         same(pictures->plate->pixels().bounds, pictures->source->pixels().bounds))
         pictures->plate.reset();
 }
@@ -182,11 +182,11 @@ lb_source Picture::source() const {
     return source;
 }
 
-const std::string &Picture::key() const {
+const std::string &Picture::key(const Poll &poll) const {
     const Pixels &p = pixels();
     if (key_.empty())
         key_ = std::to_string(p.width()) + "x" + std::to_string(p.height()) + " " + std::to_string(p.format) + " " +
-               std::to_string(transfer_) + " " + hash_of(p);
+               std::to_string(transfer_) + " " + hash_of(p, poll);
     return key_;
 }
 
@@ -208,16 +208,16 @@ lb_source Pictures::mask_source() const {
     return source;
 }
 
-std::string Pictures::key() const {
+std::string Pictures::key(const Poll &poll) const {
     std::string key;
-    if (from) key += "from " + from->key() + ";";
-    if (to) key += "to " + to->key() + ";";
+    if (from) key += "from " + from->key(poll) + ";";
+    if (to) key += "to " + to->key(poll) + ";";
     if (!source) return key;
     const auto *bytes = reinterpret_cast<const unsigned char *>(mask.data());
     const OfxRectI bounds{0, 0, static_cast<int>(mask_width), static_cast<int>(mask_height)};
     const Pixels values{LB_FORMAT_A_F32, bounds, bytes, static_cast<ptrdiff_t>(mask_width * sizeof(float))};
-    key += "source " + source->key() + "; mask " + std::to_string(mask_width) + "x" + std::to_string(mask_height);
-    return key + " " + hash_of(values) + ";";
+    key += "source " + source->key(poll) + "; mask " + std::to_string(mask_width) + "x" + std::to_string(mask_height);
+    return key + " " + hash_of(values, poll) + ";";
 }
 
 size_t Pictures::bytes() const {
@@ -227,9 +227,10 @@ size_t Pictures::bytes() const {
     return sum;
 }
 
-Pictures read_pictures(const Instance &instance, const Values &values, const Reading &reading, const Plane &plane) {
+Pictures read_pictures(const Instance &instance, const Values &values, const Reading &reading, const Plane &plane,
+                       const Poll &poll) {
     Pictures pictures;
-    if (reading.source) read_repainted(instance, values, reading, plane, &pictures);
+    if (reading.source) read_repainted(instance, values, reading, plane, poll, &pictures);
     const auto keyframe = [&](bool wanted, OfxImageClipHandle clip, double time, const char *name) {
         std::unique_ptr<Picture> picture;
         if (!wanted) return picture;

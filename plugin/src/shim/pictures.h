@@ -58,8 +58,8 @@ class Picture {
     void lay(const ofx::OfxRectI &bounds);
     // What the engine is to read; as long as this lives.
     lb_source source() const;
-    // Tells this content from any other's.
-    const std::string &key() const;
+    // Tells this content from any other's. Throws Aborted.
+    const std::string &key(const Poll &poll) const;
     size_t bytes() const;
 
   private:
@@ -87,11 +87,12 @@ struct Pictures {
     bool nothing() const { return !from && !to && !source; }
     lb_source mask_source() const;
     // Of all but the plate, which no session knows.
-    std::string key() const;
+    std::string key(const Poll &poll) const;
     size_t bytes() const;
 };
 
-// Throws Failure where a clip is missing, or has no picture.
-Pictures read_pictures(const Instance &instance, const Values &values, const Reading &reading, const Plane &plane);
+// Throws Failure where a clip is missing, or has no picture; Aborted.
+Pictures read_pictures(const Instance &instance, const Values &values, const Reading &reading, const Plane &plane,
+                       const Poll &poll);
 
 }  // namespace latentblend

@@ -143,10 +143,20 @@ bool opaque(const Pixels &pixels) {
     return true;
 }
 
-std::string hash_of(const Pixels &pixels) {
+std::string hash_of(const Pixels &pixels, const Poll &poll) {
+    // Some milliseconds' worth.
+    constexpr size_t kPart = size_t{1} << 20;
     Hash hash;
     const size_t length = static_cast<size_t>(pixels.width()) * pixels.pixel_bytes();
-    for (int y = pixels.bounds.y2 - 1; y >= pixels.bounds.y1; --y) hash.add(pixels.at(pixels.bounds.x1, y), length);
+    size_t since = kPart;
+    for (int y = pixels.bounds.y2 - 1; y >= pixels.bounds.y1; --y) {
+        since += length;
+        if (since >= kPart) {
+            if (poll(0.0)) throw Aborted{};
+            since = 0;
+        }
+        hash.add(pixels.at(pixels.bounds.x1, y), length);
+    }
     return hash.text();
 }
 

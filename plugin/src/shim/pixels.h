@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "failure.h"
 #include "latentblend.h"
 #include "openfx/core.h"
 
@@ -53,7 +54,8 @@ OwnPixels by_alpha(const Pixels &pixels, bool times);
 // Whether every pixel's alpha is 1; true where there is none.
 bool opaque(const Pixels &pixels);
 
-// 32 hexadecimal digits that tell these pixels from others of the same size and format, wherever they lie.
-std::string hash_of(const Pixels &pixels);
+// 32 hexadecimal digits that tell these pixels from others of the same size and format, wherever they lie. Asks
+// `poll` now and then, and throws Aborted.
+std::string hash_of(const Pixels &pixels, const Poll &poll);
 
 }  // namespace latentblend

@@ -4,7 +4,6 @@
 #include <cstdio>
 
 #include "failure.h"
-#include "geometry.h"
 #include "models.h"
 
 namespace latentblend {
@@ -79,16 +78,19 @@ Recipe recipe_of(const Values &values, double aspect, bool draft, const Pictures
     return recipe;
 }
 
-lb_blend_options to_options(const Engine &engine, const Recipe &recipe, const lb_model_info &model) {
+lb_blend_options to_options(const Engine &engine, const Recipe &recipe, const lb_model *model) {
     const Values &v = recipe.values;
     lb_blend_options options;
     engine.lb_blend_options_init(&options, sizeof options);
     if (recipe.aspect > 0.0) {
-        const unsigned native[2] = {model.native_width, model.native_height};
-        unsigned size[2];
-        working_size(native, model.size_multiple, recipe.aspect, size);
-        options.width = size[0];
-        options.height = size[1];
+        // One pixel of the picture's shape; beyond 100:1 the engine asks for no more than it does at 4:1.
+        const double shape = std::fmin(std::fmax(recipe.aspect, 0.01), 100.0);
+        lb_error *error = nullptr;
+        if (engine.lb_model_working_size(model, 1, 1, shape, &options.width, &options.height, &error) != LB_OK) {
+            const std::string message = engine.lb_error_message(error);
+            engine.lb_error_free(error);
+            throw Failure{kOfxStatFailed, message};
+        }
     }
     options.preset = static_cast<lb_preset>(LB_PRESET_LOWEST + v.integer(Preset));
     options.steps = static_cast<uint32_t>(v.integer(Steps));
@@ -102,6 +104,9 @@ lb_blend_options to_options(const Engine &engine, const Recipe &recipe, const lb
     const int look = v.integer(Look);
     options.look = looks[look >= 0 && look < 3 ? look : 0];
     options.sampler = v.integer(Sampler) == 1 ? LB_SAMPLER_DPM_SOLVER_2M : LB_SAMPLER_DDIM;
+    // The looks of 2022 and 2023 have but the one.
+    const bool bands = v.integer(Mixing) == 1 && options.look == LB_LOOK_CURRENT;
+    options.latent_mix = bands ? LB_LATENT_MIX_BANDS : LB_LATENT_MIX_ARC;
     options.branch1_crossfeed_power = power(v.number[CrossfeedPower]);
     options.branch1_crossfeed_range = v.number[CrossfeedRange];
     options.branch1_crossfeed_decay = v.number[CrossfeedDecay];
@@ -133,15 +138,15 @@ std::string model_key(const Recipe &r) {
     return Key().add(r.model).add(r.device).add(r.ordinal).add(r.precision).add(r.threads).add(r.model_flags).text();
 }
 
-std::string session_key(const Recipe &recipe, const lb_blend_options &o) {
+std::string session_key(const Recipe &recipe, const lb_blend_options &o, const Poll &poll) {
     Key key;
     key.add(model_key(recipe)).add(recipe.negative);
     for (const auto &[prompt, seed] : recipe.keyframes) key.add(prompt).add(seed);
     key.add("options").add(o.width).add(o.height).add(o.preset).add(o.steps).add(o.frames).add(o.noise).add(o.look);
-    key.add(o.depth).add(o.mid_compression).add(o.guidance).add(o.guidance_mid_damper).add(o.sampler);
+    key.add(o.depth).add(o.mid_compression).add(o.guidance).add(o.guidance_mid_damper).add(o.sampler).add(o.latent_mix);
     key.add(o.branch1_crossfeed_power).add(o.branch1_crossfeed_range).add(o.branch1_crossfeed_decay);
     key.add(o.parental_crossfeed_power).add(o.parental_crossfeed_range).add(o.parental_crossfeed_decay);
-    if (recipe.pictures) key.add(recipe.pictures->key());
+    if (recipe.pictures) key.add(recipe.pictures->key(poll));
     return key.text();
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine.h"
+#include "failure.h"
 #include "instance.h"
 #include "pictures.h"
 
@@ -34,7 +35,8 @@ struct Recipe {
 Recipe recipe_of(const Values &values, double aspect, bool draft, const Pictures *pictures);
 
 // The node's values as the engine's options: the place where what the engine learns is handed on.
-lb_blend_options to_options(const Engine &engine, const Recipe &recipe, const lb_model_info &model);
+// Throws Failure.
+lb_blend_options to_options(const Engine &engine, const Recipe &recipe, const lb_model *model);
 
 // How the engine is to let time go; `easings` holds one for each segment, and is pointed to.
 lb_timing to_timing(const Engine &engine, const Recipe &recipe, std::vector<lb_easing> *easings);
@@ -42,9 +44,9 @@ lb_timing to_timing(const Engine &engine, const Recipe &recipe, std::vector<lb_e
 // Whether time goes otherwise than evenly in t.
 bool bends_time(const Recipe &recipe);
 
-// Keys in which no part can pose as another.
+// Keys in which no part can pose as another. That of a session looks at every pixel of its pictures; throws Aborted.
 std::string model_key(const Recipe &recipe);
-std::string session_key(const Recipe &recipe, const lb_blend_options &options);
+std::string session_key(const Recipe &recipe, const lb_blend_options &options, const Poll &poll);
 std::string timed_key(const Recipe &recipe, const std::string &session);
 
 // Where the picture lies between the keyframes if time goes evenly: 0 to their number - 1. `range` is the first

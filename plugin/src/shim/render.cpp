@@ -184,7 +184,7 @@ void picture(Instance &instance, const Asked &a, const Values &values, const Ima
     const bool transition = instance.in(kOfxImageEffectContextTransition);
     const bool known = !transition && clip_range(instance, range);
     const double place = place_of(values, transition, a.time, known ? range : nullptr);
-    Pictures pictures = read_pictures(instance, values, reading, plane);
+    Pictures pictures = read_pictures(instance, values, reading, plane, poll);
     const Recipe recipe = recipe_of(values, shape, a.draft, &pictures);
 
     std::string why;

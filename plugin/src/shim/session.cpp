@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <list>
 #include <mutex>
+#include <vector>
 
 namespace latentblend {
 
@@ -55,13 +56,16 @@ lb_call watched(const Poll &poll) {
 
 struct Model {
     const Engine &engine;
+    std::string key;
     lb_model *handle;
-    lb_model_info info;
     ~Model() { engine.lb_model_release(handle); }
 };
 
 size_t bytes_of(const Model &) { return 0; }
 size_t bytes_of(const Session &session) { return session.bytes(); }
+
+// What is let go of. It is destroyed with this, which is never under the registry's lock: a model takes its time.
+using Gone = std::vector<std::shared_ptr<const void>>;
 
 // A few of the last things used, newest first. NULL stands for what another thread is making.
 template <class T>
@@ -77,28 +81,45 @@ class Latest {
             }
         return nullptr;
     }
-    void put(const std::string &key, std::shared_ptr<T> value) {
-        if (auto *slot = find(key)) *slot = std::move(value);
-        else items_.emplace_front(key, std::move(value));
+    // Whether there is one, or one is being made.
+    bool has(const std::string &key) const {
+        for (const auto &item : items_)
+            if (item.first == key) return true;
+        return false;
+    }
+    void put(const std::string &key, std::shared_ptr<T> value, Gone *gone) {
+        if (auto *slot = find(key)) {
+            gone->push_back(*slot);
+            *slot = std::move(value);
+        } else {
+            items_.emplace_front(key, std::move(value));
+        }
         size_t bytes = 0;
-        each([&](const T &item) { bytes += bytes_of(item); });
+        for (const auto &item : items_)
+            if (item.second) bytes += bytes_of(*item.second);
         for (auto at = items_.end(); (items_.size() > most_ || bytes > kMostBytes) && --at != items_.begin();)
             if (at->second) {
                 bytes -= bytes_of(*at->second);
+                gone->push_back(at->second);
                 at = items_.erase(at);
             }
     }
-    void remove(const std::string &key) {
+    // Ends what is being made.
+    void give_up(const std::string &key) {
         items_.remove_if([&](const auto &item) { return item.first == key; });
     }
     // What is being made stays.
-    void clear() {
-        items_.remove_if([](const auto &item) { return item.second != nullptr; });
-    }
     template <class F>
-    void each(F f) {
-        for (auto &item : items_)
-            if (item.second) f(*item.second);
+    void remove_if(F unwanted, Gone *gone) {
+        items_.remove_if([&](const auto &item) {
+            if (!item.second || !unwanted(*item.second)) return false;
+            gone->push_back(item.second);
+            return true;
+        });
+    }
+    void add_to(std::vector<std::shared_ptr<T>> *all) const {
+        for (const auto &item : items_)
+            if (item.second) all->push_back(item.second);
     }
     size_t size() const {
         size_t count = 0;
@@ -118,6 +139,13 @@ struct Registry {
     Latest<Session> sessions{kMostSessions};
     // The same under another time.
     Latest<Session> timed{kMostSessions};
+
+    // Sessions of models that are not held any more, which would keep these.
+    void drop_orphans(Gone *gone) {
+        const auto orphan = [&](const Session &session) { return !models.has(session.model()); };
+        timed.remove_if(orphan, gone);
+        sessions.remove_if(orphan, gone);
+    }
 };
 
 Registry &registry() {
@@ -138,10 +166,7 @@ std::shared_ptr<Model> load(const Engine &engine, const Recipe &recipe, const Po
     lb_error *error = nullptr;
     const char *path = recipe.model.empty() ? nullptr : recipe.model.c_str();
     check(engine, engine.lb_model_load(path, &options, &call, &handle, &error), error);
-    auto model = std::shared_ptr<Model>(new Model{engine, handle, {}});
-    model->info.struct_size = sizeof model->info;
-    check(engine, engine.lb_model_get_info(handle, &model->info, &error), error);
-    return model;
+    return std::shared_ptr<Model>(new Model{engine, model_key(recipe), handle});
 }
 
 // The thing of a key: one thread makes it; others that want the same wait for it, and listen to their hosts.
@@ -149,6 +174,7 @@ template <class T, class Make>
 std::shared_ptr<T> once(Latest<T> Registry::*list, const std::string &key, const Poll &poll, Make make) {
     Registry &all = registry();
     Latest<T> &items = all.*list;
+    Gone gone;
     std::unique_lock<std::mutex> lock(all.mutex);
     while (auto *slot = items.find(key)) {
         if (*slot) return *slot;
@@ -157,20 +183,26 @@ std::shared_ptr<T> once(Latest<T> Registry::*list, const std::string &key, const
         if (poll(0.0)) throw Aborted{};
         lock.lock();
     }
-    items.put(key, nullptr);
+    items.put(key, nullptr, &gone);
+    all.drop_orphans(&gone);
     lock.unlock();
+    // Before there is something new beside it.
+    gone.clear();
     std::shared_ptr<T> made;
     try {
         made = make();
     } catch (...) {
         lock.lock();
-        items.remove(key);
+        items.give_up(key);
         all.changed.notify_all();
         throw;
     }
     lock.lock();
-    items.put(key, made);
+    items.put(key, made, &gone);
+    // Its model may have gone while it was made.
+    all.drop_orphans(&gone);
     all.changed.notify_all();
+    lock.unlock();
     return made;
 }
 
@@ -186,14 +218,15 @@ std::shared_ptr<Model> model_for(const Engine &engine, const Recipe &recipe, con
 }
 
 // Takes over a handle.
-std::shared_ptr<Session> wrapped(const Engine &engine, lb_session *handle, size_t bytes, std::shared_ptr<Session> base) {
+std::shared_ptr<Session> wrapped(const Engine &engine, lb_session *handle, size_t bytes, const std::string &model,
+                                 std::shared_ptr<Session> base = nullptr) {
     lb_session_info info{};
     info.struct_size = sizeof info;
     lb_error *error = nullptr;
     const lb_status status = engine.lb_session_get_info(handle, &info, &error);
     if (status != LB_OK) engine.lb_session_release(handle);
     check(engine, status, error);
-    return std::make_shared<Session>(engine, handle, info, bytes, std::move(base));
+    return std::make_shared<Session>(engine, handle, info, bytes, model, std::move(base));
 }
 
 // At once but for the copies of pictures: nothing is computed yet.
@@ -223,7 +256,7 @@ std::shared_ptr<Session> make(const Engine &engine, const Model &model, const Re
     lb_error *error = nullptr;
     if (!pictures.source) {
         check(engine, engine.lb_session_new(model.handle, pointers.data(), count, &options, &handle, &error), error);
-        return wrapped(engine, handle, pictures.bytes(), nullptr);
+        return wrapped(engine, handle, pictures.bytes(), model.key);
     }
     const lb_source source = pictures.source->source(), mask = pictures.mask_source();
     lb_inpainting_options inpainting;
@@ -238,7 +271,7 @@ std::shared_ptr<Session> make(const Engine &engine, const Model &model, const Re
         throw NothingMarked{};
     }
     check(engine, status, error);
-    return wrapped(engine, handle, pictures.bytes(), nullptr);
+    return wrapped(engine, handle, pictures.bytes(), model.key);
 }
 
 // Even time looks at frames, which takes as long as they do.
@@ -251,7 +284,7 @@ std::shared_ptr<Session> timed(const Engine &engine, const Recipe &recipe, const
     lb_error *error = nullptr;
     check(engine, engine.lb_session_timed(base->handle(), &timing, &call, &handle, &error), error);
     // It holds its base, and so the base's pictures, for as long as it is there.
-    return wrapped(engine, handle, base->bytes(), base);
+    return wrapped(engine, handle, base->bytes(), base->model(), base);
 }
 
 }  // namespace
@@ -279,8 +312,8 @@ double Session::moved(double t) const {
 std::shared_ptr<Session> session_for(const Recipe &recipe, const Poll &poll) {
     const Engine &engine = opened_engine();
     const std::shared_ptr<Model> model = model_for(engine, recipe, poll);
-    const lb_blend_options options = to_options(engine, recipe, model->info);
-    const std::string key = session_key(recipe, options);
+    const lb_blend_options options = to_options(engine, recipe, model->handle);
+    const std::string key = session_key(recipe, options, poll);
     const auto base =
         once(&Registry::sessions, key, poll, [&] { return make(engine, *model, recipe, options); });
     if (!bends_time(recipe)) return base;
@@ -300,23 +333,32 @@ std::shared_ptr<Session> session_showing(const Recipe &recipe, const Picture &pi
     lb_session *handle = nullptr;
     lb_error *error = nullptr;
     check(engine, engine.lb_session_new(model->handle, frames, 2, &options, &handle, &error), error);
-    return wrapped(engine, handle, picture.bytes(), nullptr);
+    return wrapped(engine, handle, picture.bytes(), model->key);
 }
 
 void purge_all() {
     Registry &all = registry();
-    std::lock_guard<std::mutex> lock(all.mutex);
-    all.sessions.each([](const Session &session) { session.purge(); });
-    // Whose base isn't held any more.
-    all.timed.each([](const Session &session) { session.purge(); });
+    std::vector<std::shared_ptr<Session>> sessions;
+    std::vector<std::shared_ptr<Model>> models;
+    {
+        std::lock_guard<std::mutex> lock(all.mutex);
+        all.sessions.add_to(&sessions);
+        // Whose base may not be held any more.
+        all.timed.add_to(&sessions);
+        all.models.add_to(&models);
+    }
+    for (const auto &session : sessions) session->purge();
+    for (const auto &model : models) model->engine.lb_model_trim(model->handle);
 }
 
 void free_all() {
     Registry &all = registry();
+    Gone gone;
     std::lock_guard<std::mutex> lock(all.mutex);
-    all.timed.clear();
-    all.sessions.clear();
-    all.models.clear();
+    const auto any = [](const auto &) { return true; };
+    all.timed.remove_if(any, &gone);
+    all.sessions.remove_if(any, &gone);
+    all.models.remove_if(any, &gone);
 }
 
 void held(size_t *models, size_t *sessions) {

@@ -2,11 +2,11 @@
 //
 // Keyed by content, not by instance: hosts make instances for thumbnails, for shadow renders, or for each frame,
 // and all of them meet here. Nothing is destroyed at exit; what is held is let go by `free_all`, or when newer
-// things take its place.
+// things take its place: with a model all of its sessions, which would keep its weights.
 #pragma once
 
-#include <functional>
 #include <memory>
+#include <string>
 
 #include "engine.h"
 #include "failure.h"
@@ -14,18 +14,15 @@
 
 namespace latentblend {
 
-// Told how far a call is (0 to 1), on the calling thread, at least every 20 ms; true stops it.
-using Poll = std::function<bool(double)>;
-
 // Thrown where the mask has too little in it for the model to repaint anything.
 struct NothingMarked {};
 
 class Session {
   public:
-    // `base` is the session whose frames this one shows under another time.
-    Session(const Engine &engine, lb_session *handle, const lb_session_info &info, size_t bytes,
+    // `model` is its model's key, `base` the session whose frames this one shows under another time.
+    Session(const Engine &engine, lb_session *handle, const lb_session_info &info, size_t bytes, std::string model,
             std::shared_ptr<Session> base = nullptr)
-        : engine_(engine), handle_(handle), info_(info), bytes_(bytes), base_(std::move(base)) {}
+        : engine_(engine), handle_(handle), info_(info), bytes_(bytes), model_(std::move(model)), base_(std::move(base)) {}
     ~Session() { engine_.lb_session_release(handle_); }
     Session(const Session &) = delete;
     Session &operator=(const Session &) = delete;
@@ -40,12 +37,14 @@ class Session {
     lb_session *handle() const { return handle_; }
     // What its pictures take.
     size_t bytes() const { return bytes_; }
+    const std::string &model() const { return model_; }
 
   private:
     const Engine &engine_;
     lb_session *handle_;
     lb_session_info info_;
     size_t bytes_;
+    std::string model_;
     std::shared_ptr<Session> base_;
 };
 

@@ -10,6 +10,8 @@ pub mod compare;
 pub mod effect;
 pub mod engine;
 pub mod props;
+pub mod quick;
+pub mod repainted;
 pub mod sources;
 pub mod suites;
 

@@ -125,6 +125,16 @@ impl Pool {
         Buffer { lines, length, pool: Arc::clone(self) }
     }
 
+    /// Gives all idle buffers back to the system, and says how many bytes they had.
+    pub(super) fn empty(&self) -> usize {
+        let (idle, bytes) = {
+            let mut buffers = self.0.lock();
+            (std::mem::take(&mut buffers.idle), std::mem::take(&mut buffers.idle_bytes))
+        };
+        drop(idle);
+        bytes
+    }
+
     fn give_back(&self, lines: Vec<Line>) {
         let bytes = size_of_val(&*lines);
         let mut buffers = self.0.lock();
@@ -225,5 +235,29 @@ impl Shared {
         debug_assert!(start + count <= self.1);
         // SAFETY: within the values, by the caller's count; alone, by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), count) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_buffers_are_used_again_until_they_are_let_go() {
+        let pool = Arc::new(Pool::default());
+        let (first, second) = (pool.take(100), pool.take(1000));
+        let place = first.values().as_ptr();
+        assert_eq!(pool.empty(), 0, "both are in use");
+        drop(first);
+        assert_eq!(pool.take(110).values().as_ptr(), place);
+        drop(second);
+        // Whole lines of 64 bytes: 7 and 63 of them.
+        assert_eq!(pool.empty(), 64 * (7 + 63));
+        assert_eq!(pool.empty(), 0);
+        // What was out while others went comes back all the same.
+        let kept = pool.take(16);
+        pool.empty();
+        drop(kept);
+        assert_eq!((pool.empty(), pool.idle_bytes.load(Ordering::Relaxed)), (64, 0));
     }
 }

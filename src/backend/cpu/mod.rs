@@ -122,6 +122,10 @@ impl Backend for Cpu {
         }
     }
 
+    fn trim(&self) -> u64 {
+        self.pool.empty() as u64
+    }
+
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
         Conv::new(self.level, &self.pool, &weight, bias.as_ref(), spec, &self.weights)
     }

@@ -144,6 +144,10 @@ impl Backend for CpuBf16 {
         }
     }
 
+    fn trim(&self) -> u64 {
+        self.pool.empty() as u64 + self.full.trim()
+    }
+
     fn weight_bytes(&self, _: u64) -> u64 {
         self.weights.load(Ordering::Relaxed)
     }
