@@ -4,6 +4,7 @@ import datetime
 import math
 import os
 import random
+import signal
 import time
 
 import numpy as np
@@ -44,6 +45,18 @@ def all_done():
     """Waits for the other workers."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def in_parts(count, size, made):
+    """`made(first, last)` of all parts of `size` of 0..count in their order, shared among the workers."""
+    rank, share = workers()
+    own = {i: made(i, min(i + size, count)) for i in progress(range(rank * size, count, share * size), disable=rank > 0)}
+    parts = [own]
+    if share > 1:
+        parts = [None] * share
+        dist.all_gather_object(parts, own)
+    both = {k: v for p in parts for k, v in p.items()}
+    return [both[k] for k in sorted(both)]
 
 
 def rate(step, part, warmup=40, floor=0.01):
@@ -121,9 +134,9 @@ class Trainer:
         flat /= workers()[1]
         for p, g in zip(self.params, flat.split([p.numel() for p in self.params])):
             p.grad.copy_(g.view_as(p))
-        clock = torch.tensor([self.seconds], dtype=torch.float64)
+        clock = torch.tensor([self.seconds, self.stop], dtype=torch.float64)
         dist.broadcast(clock, 0)
-        self.seconds = clock.item()
+        self.seconds, self.stop = clock[0].item(), bool(clock[1])
 
     def done(self):
         return self.part() >= 1
@@ -132,9 +145,12 @@ class Trainer:
         """`loss_of(rng, step)` gives the loss of one step, `report(step)` a line to print now and then."""
         last, began, shown = time.time(), time.time() - self.seconds, 0.0
         rank, count = workers()
+        self.stop = False
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(kind, self.stop_soon if rank == 0 else signal.SIG_IGN)
         threads = Threads(max(1, os.cpu_count() // count))
         bar = progress(total=self.steps, initial=self.step, desc=self.name, disable=rank > 0)
-        while not self.done():
+        while not self.done() and not self.stop:
             threads.begin()
             rng = np.random.default_rng([self.args.seed, 77, self.step, rank][:4 if rank else 3])
             torch.manual_seed(self.args.seed * 1_000_003 + self.step + 500_000_000 * rank)
@@ -161,6 +177,14 @@ class Trainer:
                 last = time.time()
         self.save()
         bar.close()
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(kind, signal.SIG_DFL)
+        if self.stop:
+            raise SystemExit("stopped; the same command goes on")
+
+    def stop_soon(self, *_):
+        """Ends all workers after this step, which is saved."""
+        self.stop = True
 
     @torch.no_grad()
     def update_average(self):

@@ -12,7 +12,7 @@ import nets
 import pictures
 from common import Trainer, autocast, progress, seed_all, to_tensor, warm, workers
 
-WHOLE_FROM = 0.65  # part of the steps that is spent on crops
+WHOLE_FROM = 0.5  # part of the course that is spent on crops
 
 
 def psnr(vae, images, device, batch=16):
@@ -54,6 +54,8 @@ def train(args):
     seed_all(args.seed)
     vae = warm(args, nets.vae(), "standard", "vae")
     fit(args, Trainer("vae", args, {"vae": vae}, lr=1.0e-3, steps=args.vae_steps, ema="vae", weight_decay=1e-4, hold=.995), vae, WHOLE_FROM)
+    if workers()[0] == 0:
+        load(args)
 
 
 def train_decoder(args):
@@ -119,7 +121,8 @@ def load(args):
     if not os.path.exists(even):
         images, _ = pictures.load(args.work, args.pictures, progress)
         vae.load_state_dict(torch.load(path, map_location="cpu")["average"])
-        torch.save(evened(vae.eval(), images[:400]).state_dict(), even)
+        torch.save(evened(vae.eval(), images[:400]).state_dict(), even + str(workers()[0]))
+        os.replace(even + str(workers()[0]), even)
     vae.load_state_dict(torch.load(even))
     decoder = os.path.join(args.work, "decoder.pt")
     if os.path.exists(decoder):

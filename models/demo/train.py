@@ -13,7 +13,7 @@ import torch
 import common
 
 STAGES = ["vae", "text", "latents", "unet", "inpaint", "decoder", "export"]
-SHARED = ["vae", "unet", "inpaint", "decoder"]  # stages that several workers do together
+SHARED = ["vae", "latents", "unet", "inpaint", "decoder"]  # stages that several workers do together
 
 
 def main():
