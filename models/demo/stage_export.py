@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import nets
-import tokenizer
 from stage_unet import pipeline
 
 SHARED = ["vae", "text_encoder", "tokenizer", "scheduler"]
@@ -56,7 +55,7 @@ def write_standard(args, unet, scale):
         pipeline(args, unet, scale).to(torch.float16).save_pretrained(tmp)
         plain_names(tmp)
         shutil.rmtree(os.path.join(tmp, "tokenizer"))
-        tokenizer.write(os.path.join(tmp, "tokenizer"))
+        shutil.copytree(os.path.join(args.work, "tokenizer"), os.path.join(tmp, "tokenizer"))
         put(tmp, os.path.join(args.out, "standard"))
 
 

@@ -6,8 +6,8 @@ import torch
 import nets
 import pictures
 import stage_latents
-from common import Trainer, progress, seed_all
-from stage_unet import Texts, diffusion_loss
+from common import Trainer, progress, seed_all, workers
+from stage_unet import Texts, diffusion_loss, quick
 
 
 def widened(state):
@@ -22,13 +22,13 @@ def train(args):
     cache = torch.load(os.path.join(args.work, "latents.pt"))
     masks, kept = stage_latents.holes(args, cache["scale"])
     z, texts = cache["latents"][:len(masks)], Texts(args, attrs)
-    unet = nets.unet(9).to(args.device)
+    unet = quick(args, nets.unet(9).to(args.device))
     unet.load_state_dict(widened(torch.load(os.path.join(args.work, "unet.pt"), map_location="cpu")["average"]))
     alphas = nets.scheduler().alphas_cumprod.to(args.device)
     t = Trainer("inpaint", args, {"unet": unet}, lr=3e-4, steps=args.inpaint_steps, ema="unet")
 
     def loss(rng, step):
-        pick = rng.integers(0, len(z), args.batch)
+        pick = rng.integers(0, len(z), args.batch // workers()[1])
         extra = torch.cat([masks[pick], kept[pick]], 1).to(args.device)
         return diffusion_loss(unet, z[pick].to(args.device), texts(pick, rng), alphas, extra)
 

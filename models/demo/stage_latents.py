@@ -6,9 +6,9 @@ import torch
 
 import pictures
 import stage_vae
-from common import autocast, progress, to_tensor
+from common import all_done, autocast, in_parts, progress, to_tensor, workers
 
-HOLES = 5000  # pictures that also get a mask
+HOLES = 4000  # pictures that also get a mask
 
 
 def mask(rng, size=128):
@@ -43,14 +43,16 @@ def encode(vae, x, device):
 
 def train(args):
     path = os.path.join(args.work, "latents.pt")
-    if os.path.exists(path):
+    found = os.path.exists(path)
+    all_done()
+    if found:
         return
     images, _ = pictures.load(args.work, args.pictures, progress)
     vae = stage_vae.load(args)
-    whole = [encode(vae, to_tensor(images[i:i + 50], args.device), args.device)
-             for i in progress(range(0, args.latents, 50), desc="latents")]
-    whole = torch.cat(whole)
+    whole = torch.cat(in_parts(args.latents, 50, lambda i, j: encode(vae, to_tensor(images[i:j], args.device), args.device)))
     scale = 1 / whole[::7].std().item()
+    if workers()[0] > 0:
+        return
     torch.save({"latents": whole * scale, "scale": scale}, path)
     print("scaling factor", scale, "channel means", (whole * scale).mean((0, 2, 3)).tolist(),
           "deviations", (whole * scale).std((0, 2, 3)).tolist())
@@ -59,14 +61,20 @@ def train(args):
 def holes(args, scale):
     """(masks [n, 1, 16, 16], latents of the pictures with the hole grey) of the first pictures."""
     path = os.path.join(args.work, "holes.pt")
-    if not os.path.exists(path):
+    found = os.path.exists(path)
+    all_done()
+    if not found:
         images, _ = pictures.load(args.work, args.pictures, progress)
-        vae, masks, kept = stage_vae.load(args), [], []
-        for i in progress(range(0, HOLES, 50), desc="holes"):
-            m = torch.from_numpy(np.stack([mask(np.random.default_rng([args.seed, 5, j])) for j in range(i, i + 50)]))[:, None]
-            x = to_tensor(images[i:i + 50], args.device) * (m < .5).to(args.device)
-            kept.append(encode(vae, x, args.device) * scale)
-            masks.append(m[:, :, ::8, ::8])
-        torch.save({"masks": torch.cat(masks), "kept": torch.cat(kept)}, path)
+        vae = stage_vae.load(args)
+
+        def part(i, j):
+            m = torch.from_numpy(np.stack([mask(np.random.default_rng([args.seed, 5, k])) for k in range(i, j)]))[:, None]
+            x = to_tensor(images[i:j], args.device) * (m < .5).to(args.device)
+            return m[:, :, ::8, ::8], encode(vae, x, args.device) * scale
+
+        parts = in_parts(min(HOLES, args.latents), 50, part)
+        if workers()[0] == 0:
+            torch.save({"masks": torch.cat([p[0] for p in parts]), "kept": torch.cat([p[1] for p in parts])}, path)
+        all_done()
     both = torch.load(path)
     return both["masks"], both["kept"]

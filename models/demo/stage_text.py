@@ -4,6 +4,7 @@ Every position from the end of the text on (the end token and the padding, which
 said; that is where the UNets' cross-attention will look. Attributes that a caption leaves open are not asked for.
 """
 import os
+import shutil
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ def said(attrs, rng):
 
 def train(args):
     seed_all(args.seed + 1)
+    if args.on and not os.path.exists(os.path.join(args.work, "tokenizer")):  # its words follow from the captions of its day
+        shutil.copytree(os.path.join(args.out, "standard", "tokenizer"), os.path.join(args.work, "tokenizer"))
     tok = tokenizer.load(os.path.join(args.work, "tokenizer"))
     text, reader = warm(args, nets.text_encoder(tok), "standard", "text_encoder"), Reader().to(args.device)
     t = Trainer("text", args, {"text": text, "reader": reader}, lr=1e-3, steps=args.text_steps)

@@ -3,7 +3,8 @@ import os
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 
 import captions
@@ -12,7 +13,7 @@ import pictures
 import stage_text
 import stage_vae
 import tokenizer
-from common import Trainer, autocast, progress, seed_all, warm
+from common import Trainer, all_done, autocast, progress, seed_all, to_tensor, warm, workers
 
 
 def weights_of(alphas, t):
@@ -32,6 +33,39 @@ def diffusion_loss(unet, z, states, alphas, extra=None):
         out = unet(noisy if extra is None else torch.cat([noisy, extra], 1), t, states).sample
     error = ((out.float() - (a.sqrt() * noise - (1 - a).sqrt() * z)) ** 2).mean((1, 2, 3))
     return (weights_of(alphas, t) * error).mean()
+
+
+def quick(args, unet):
+    """Plain attention where that is faster to train: on a CPU the fused kernels' backward pass is slow."""
+    if args.device == "cpu":
+        unet.set_attn_processor(AttnProcessor())
+    return unet
+
+
+@torch.no_grad()
+def moved(args, unet, z):
+    """An earlier UNet, which knows the latents of the VAE in --out, at home in the latents `z` of the new VAE.
+
+    What was A z + b is found by least squares; A goes into the first convolution and its inverse into the last. b fades
+    with the noise level, which a bias cannot follow: it gets b's share in the middle.
+    """
+    images, _ = pictures.load(args.work, args.pictures, progress)
+    vae = AutoencoderKL.from_pretrained(os.path.join(args.out, "standard", "vae"))
+    old = torch.cat([vae.encode(to_tensor(images[i:i + 20])).latent_dist.mean for i in range(0, 200, 20)]) * vae.config.scaling_factor
+    flat = lambda x: x.permute(0, 2, 3, 1).reshape(-1, 4).double()
+    new = torch.cat([flat(z[:200]), torch.ones(200 * 256, 1, dtype=torch.double)], 1)
+    fit = torch.linalg.lstsq(new, flat(old)).solution  # [4 + 1, 4]
+    a, b = fit[:4].T, fit[4]
+    left = (new @ fit - flat(old)).var(0) / flat(old).var(0)
+    print("share of the old latents that the new ones don't tell", left.tolist(), "b", b.tolist())
+    first, last = unet.conv_in, unet.conv_out
+    w, v = first.weight.double(), last.weight.double()
+    back = torch.linalg.inv(a)
+    first.bias += (.6 * torch.einsum("oiyx,i->o", w, b)).float()
+    first.weight.copy_(torch.einsum("oiyx,ij->ojyx", w, a))
+    last.weight.copy_(torch.einsum("ij,jcyx->icyx", back, v))
+    last.bias.copy_(back @ (last.bias.double() + .6 * b))
+    return unet
 
 
 class Texts:
@@ -79,12 +113,15 @@ def train(args):
     _, attrs = pictures.load(args.work, args.pictures, progress)
     cache = torch.load(os.path.join(args.work, "latents.pt"))
     z, texts = cache["latents"], Texts(args, attrs)
-    unet = warm(args, nets.unet(), "standard", "unet")
+    unet = quick(args, warm(args, nets.unet(), "standard", "unet"))
+    if args.on and not os.path.exists(os.path.join(args.work, "unet.pt")):
+        unet = moved(args, unet, z)
     alphas = nets.scheduler().alphas_cumprod.to(args.device)
+    all_done()  # nobody saves before all have looked
     t = Trainer("unet", args, {"unet": unet}, lr=7e-4, steps=args.unet_steps, ema="unet")
 
     def loss(rng, step):
-        pick = rng.integers(0, len(z), args.batch)
+        pick = rng.integers(0, len(z), args.batch // workers()[1])
         return diffusion_loss(unet, z[pick].to(args.device), texts(pick, rng), alphas)
 
     def report(step):
