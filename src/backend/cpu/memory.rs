@@ -258,6 +258,6 @@ mod tests {
         let kept = pool.take(16);
         pool.empty();
         drop(kept);
-        assert_eq!((pool.empty(), pool.idle_bytes.load(Ordering::Relaxed)), (64, 0));
+        assert_eq!((pool.empty(), pool.held_bytes()), (64, 0));
     }
 }
