@@ -151,6 +151,79 @@ pub(super) fn check(what: &str, bytes: u64, allowed: Option<u64>) -> Result<()> 
 mod tests {
     use super::*;
 
+    /// A dry run against what is then held, on the demo model.
+    #[cfg(feature = "demo")]
+    #[test]
+    fn what_a_call_holds_is_what_it_was_said_to_need() {
+        use crate::diffusion::pipeline::Pipeline;
+        use crate::diffusion::{Batch, Branch, Engine, Latent, Sampler, Schedule, Step};
+        use crate::frame::Frame;
+        use crate::model::{LoadMeter, PredictionType, Source};
+        use crate::progress::Call;
+        use std::sync::Arc;
+
+        let source = Source::Embedded(latentblend_demo::STANDARD);
+        let configs = (
+            &TextConfig::read(&source).unwrap(),
+            &UnetConfig::read(&source).unwrap(),
+            &VaeConfig::read(&source).unwrap(),
+        );
+        let call = Call::new();
+        let meter = LoadMeter::new(&call);
+        let workers = Workers::new(2).unwrap();
+        let cpu = Cpu::new(crate::backend::Level::best());
+        let pipeline = Pipeline::load(cpu, workers, &source, &meter, configs, None).unwrap();
+        let pipeline = Arc::new(pipeline);
+        let threads = pipeline.outline().threads;
+        let [width, height] = [384, 256];
+        let latent = Latent::new([4, 32, 48], vec![0.5; 4 * 32 * 48]).unwrap();
+        let context = Arc::new(pipeline.encode_prompts(&[&vec![0; 77]]).unwrap().remove(0));
+        let branch = Branch {
+            latent: latent.clone(),
+            history: None,
+            feed: None,
+            positive: Arc::clone(&context),
+            negative: Arc::new((*context).clone()),
+            guidance: 4.0,
+            extra: None,
+        };
+        let kind = PredictionType::Epsilon;
+        let step = Step { timestep: 481, alpha: 0.25, alpha_next: 0.3 };
+        let schedule =
+            Schedule { steps: vec![step], prediction_type: kind, sampler: Sampler::Ddim };
+        for branches in [1, 3] {
+            let batch = Batch {
+                branches: vec![branch.clone(); branches],
+                schedule: Arc::new(schedule.clone()),
+                steps: 0..1,
+                keep: 0,
+                guidance: Arc::default(),
+            };
+            let needs = pipeline.needs([width, height], branches);
+            let denoised = pipeline.backend().held_during(|| {
+                let mut run = Arc::clone(&pipeline).denoise(batch).unwrap();
+                run.advance().unwrap().unwrap();
+            });
+            let decoded = pipeline.backend().held_during(|| {
+                pipeline.decode(std::slice::from_ref(&latent)).unwrap();
+            });
+            let picture = Frame::new(width, height, vec![0.5; 3 * width * height]).unwrap();
+            let encoded = pipeline.backend().held_during(|| {
+                pipeline.encode(&picture).unwrap();
+            });
+            for (what, need, held) in [
+                ("denoise", needs.denoise, denoised),
+                ("decode", needs.decode, decoded),
+                ("encode", needs.encode, encoded),
+            ] {
+                println!("{branches} {what}: {need} bytes said, {threads} of threads, {held} held");
+                assert!(held <= need, "{what}: {held} bytes, {need} were said");
+                let least = (need - threads) as f64 * 0.85;
+                assert!(held as f64 >= least, "{what}: {held} bytes, {need} were said");
+            }
+        }
+    }
+
     #[test]
     fn what_is_more_than_allowed_or_there_is_refused_with_both_numbers() {
         assert!(check("a model", 5 << 20, None).is_ok());

@@ -114,6 +114,16 @@ impl<B: Backend> Pipeline<B> {
         Ok(sum / output.data().len() as f64)
     }
 
+    #[cfg(test)]
+    pub(super) fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    #[cfg(test)]
+    pub(super) fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// Latents as an activation (n, h, w, channels), each value times `scale`.
     fn upload(&self, latents: &[&Latent], scale: f64) -> Result<B::Tensor> {
         let [channels, height, width] = latents.first().map_or([0; 3], |latent| latent.shape());

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The fewest channels, in and out, whose products are worth Winograd's transforms.
-const WINOGRAD_CHANNELS: usize = 48;
+const WINOGRAD_CHANNELS: usize = 32;
 /// The most weights of one tap for which Winograd's method is used: its weights take 16/9 of the memory, and
 /// the largest layers of Stable Diffusion (1280 channels, on pictures of 8x8 and 16x16) hold most of the
 /// weights and little of the work.

@@ -145,6 +145,19 @@ impl Pool {
         }
     }
 
+    /// The most bytes that are in use during `work`, besides those before it.
+    #[cfg(test)]
+    pub(super) fn during(&self, work: impl FnOnce()) -> u64 {
+        let before = {
+            let mut buffers = self.0.lock();
+            buffers.peak_bytes = buffers.used_bytes;
+            buffers.surplus();
+            buffers.used_bytes
+        };
+        work();
+        (self.0.lock().peak_bytes - before) as u64
+    }
+
     /// What is in use or idle, in bytes.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {

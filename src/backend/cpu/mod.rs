@@ -67,6 +67,12 @@ impl Cpu {
         self.level
     }
 
+    /// The most bytes of activations that `work` holds at one time.
+    #[cfg(test)]
+    pub(crate) fn held_during(&self, work: impl FnOnce()) -> u64 {
+        self.pool.during(work)
+    }
+
     /// activation(rows of `x` times linear) + add
     fn linear_of(
         &self,

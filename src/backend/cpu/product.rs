@@ -26,6 +26,9 @@ const MOST_ROWS: usize = 6;
 /// Rows that one task computes, where there are enough of them: a multiple of all tiles' rows.
 const TASK_ROWS: usize = 96;
 
+/// How many inputs before they are wanted a panel's weights are asked for, where a level does so.
+const AHEAD: usize = 8;
+
 /// Products smaller than this many multiplications are done where they are asked for.
 const SHARE: usize = 1 << 17;
 
@@ -56,6 +59,7 @@ pub(super) unsafe fn tile<S: Simd, const ROWS: usize, const NV: usize>(
             for k in 0..run.length {
                 let mut b = [S::splat(0.0); NV];
                 for (j, b) in b.iter_mut().enumerate() {
+                    S::soon(panel.wrapping_add((AHEAD * NV + j) * S::LANES));
                     *b = S::load(panel.add(j * S::LANES));
                 }
                 panel = panel.add(NV * S::LANES);

@@ -23,6 +23,10 @@ pub(super) trait Simd: Copy {
     /// Rows of a tile.
     const ROWS: usize;
     unsafe fn load(at: *const f32) -> Self;
+    /// Asks for the vector at `at`, which may be anything, to be brought into the first level cache. Worth it where
+    /// a panel is larger than that.
+    #[inline(always)]
+    fn soon(_: *const f32) {}
     unsafe fn store(self, at: *mut f32);
     unsafe fn splat(value: f32) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -231,6 +235,11 @@ pub(super) mod x86 {
         const LANES: usize = 16;
         const PANEL: usize = 4;
         const ROWS: usize = 6;
+        #[inline(always)]
+        fn soon(at: *const f32) {
+            // SAFETY: a hint; no address is wrong.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
         binary!(
             Avx512,
             add = _mm512_add_ps,

@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 /// Outputs of one round of products.
 const COLUMNS: usize = 64;
-/// Values of the transformed patches of one task: what the second level cache holds.
-const PATCHES: usize = 160 << 10;
+/// Bytes of the transformed patches and the products of one task, which the second level cache holds: processors
+/// with AVX-512 have 1 MB and more of it, others often half a one.
+const TASK: [usize; 2] = [400 << 10, 768 << 10];
 
 /// The transformed weights: G g G^T for each input and output, one matrix for each of 16 places.
 pub(super) struct Transformed {
@@ -274,7 +275,10 @@ pub(super) fn convolve(
     let samples = values.len() / (h * w * channels).max(1);
     let tiles = samples * h.div_ceil(2) * w.div_ceil(2);
     let blocks = blocks(&[channels]);
-    let mut height = (PATCHES / (16 * channels)).clamp(24, 96) / 12 * 12;
+    let width = COLUMNS.min(transformed.weights[0].bias.len());
+    let tile = 16 * (channels + width) * size_of::<f32>();
+    let task = TASK[usize::from(level >= Level::Avx512)];
+    let mut height = (task / tile).clamp(24, 96) / 12 * 12;
     let threads = rayon::current_num_threads();
     while height > 12 && tiles.div_ceil(height) < 3 * threads {
         height = (height / 2).next_multiple_of(6);

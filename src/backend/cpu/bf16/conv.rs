@@ -11,6 +11,7 @@ use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::rows::Geometry;
 use crate::backend::{Activation, Add, ConvSpec, HostTensor, Sources};
 use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A convolution.
@@ -27,7 +28,20 @@ enum Form {
     Direct(Packed),
     /// For a picture that is enlarged to twice its size: a small convolution for each of four pixels. For other
     /// sizes a plain one, which is worked out when it is wanted first.
-    Enlarged { doubled: Box<[Packed; 4]>, direct: OnceLock<Packed> },
+    /// It then adds to the `weights` of all.
+    Enlarged { doubled: Box<[Packed; 4]>, direct: OnceLock<Packed>, weights: Arc<AtomicU64> },
+}
+
+/// Whether a kernel goes over a picture that is enlarged.
+fn enlarges(kernel: [usize; 2], spec: ConvSpec) -> bool {
+    let same = kernel == [3, 3] && [spec.stride, spec.before, spec.after] == [1, 1, 1];
+    same && spec.upsamples
+}
+
+/// What the packed weights of a convolution (outputs, channels, height, width) will take, in bytes.
+pub(super) fn packed_bytes([outputs, channels, kh, kw]: [usize; 4], spec: ConvSpec) -> u64 {
+    let taps = if enlarges([kh, kw], spec) { 4 * 4 } else { kh * kw };
+    super::packed::packed_bytes([taps, channels, outputs])
 }
 
 impl Conv {
@@ -37,6 +51,7 @@ impl Conv {
         weight: &HostTensor,
         bias: Option<&HostTensor>,
         spec: ConvSpec,
+        weights: &Arc<AtomicU64>,
     ) -> Result<Self> {
         let [outputs, channels, kh, kw]: [usize; 4] = weight
             .shape()
@@ -47,18 +62,19 @@ impl Conv {
         let at = |tap: usize, channel: usize, output: usize| {
             values[(output * channels + channel) * taps + tap]
         };
-        let same = [kh, kw] == [3, 3] && [spec.stride, spec.before, spec.after] == [1, 1, 1];
-        let form = if same && spec.upsamples {
-            let doubled = doubled(pool, [channels, outputs], bias, at);
-            Form::Enlarged { doubled: Box::new(doubled), direct: OnceLock::new() }
+        let form = if enlarges([kh, kw], spec) {
+            let doubled = Box::new(doubled(pool, [channels, outputs], bias, at));
+            Form::Enlarged { doubled, direct: OnceLock::new(), weights: Arc::clone(weights) }
         } else {
             Form::Direct(Packed::new(pool, [taps, channels, outputs], bias, at))
         };
-        Ok(Conv { kernel: [kh, kw], spec, outputs, form })
+        let conv = Conv { kernel: [kh, kw], spec, outputs, form };
+        weights.fetch_add(conv.bytes(), Ordering::Relaxed);
+        Ok(conv)
     }
 
     /// What the packed weights take, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         match &self.form {
             Form::Direct(direct) => direct.bytes(),
             Form::Enlarged { doubled, .. } => doubled.iter().map(Packed::bytes).sum(),
@@ -69,7 +85,21 @@ impl Conv {
     fn plain(&self, pool: &Arc<Pool>) -> &Packed {
         match &self.form {
             Form::Direct(direct) => direct,
-            Form::Enlarged { doubled, direct } => direct.get_or_init(|| undoubled(pool, doubled)),
+            Form::Enlarged { doubled, direct, weights } => {
+                if let Some(made) = direct.get() {
+                    return made;
+                }
+                // Not while others wait for it: packing is shared among threads, and one that helps may take
+                // up another call of this very convolution. Two may then pack the same.
+                let mut made = Some(undoubled(pool, doubled));
+                direct.get_or_init(|| match made.take() {
+                    Some(made) => {
+                        weights.fetch_add(made.bytes(), Ordering::Relaxed);
+                        made
+                    }
+                    None => undoubled(pool, doubled),
+                })
+            }
         }
     }
 

@@ -21,7 +21,9 @@ mod vector;
 
 use crate::backend::cpu::memory::{Pool, Tensor as Full};
 use crate::backend::cpu::{Cpu, Level, Norm};
-use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Numerics, Sources};
+use crate::backend::{
+    Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Sources,
+};
 use crate::error::{Error, Result};
 use attention::{Head, Part, attend};
 pub(in crate::backend) use conv::Conv;
@@ -40,7 +42,7 @@ pub struct CpuBf16 {
     level: Level,
     pool: Arc<Pool>,
     /// The bytes of all packed weights.
-    weights: AtomicU64,
+    weights: Arc<AtomicU64>,
     /// What is done in f32.
     full: Cpu,
 }
@@ -54,7 +56,7 @@ impl CpuBf16 {
     /// A backend that uses the instructions of `level`, or, where this processor lacks them, the best it has.
     pub fn new(level: Level) -> Self {
         let level = if level.is_available() { level } else { Level::best() };
-        CpuBf16 { level, pool: Arc::default(), weights: AtomicU64::new(0), full: Cpu::new(level) }
+        CpuBf16 { level, pool: Arc::default(), weights: Arc::default(), full: Cpu::new(level) }
     }
 
     /// The instructions in use.
@@ -152,10 +154,19 @@ impl Backend for CpuBf16 {
         self.weights.load(Ordering::Relaxed)
     }
 
+    fn footprint(&self) -> Footprint {
+        Footprint {
+            value: size_of::<half::bf16>(),
+            // A task's block of rows and sums.
+            thread: 3 << 20,
+            conv: |shape, spec, _| conv::packed_bytes(shape, spec),
+            linear: |[outputs, inputs], _| packed::packed_bytes([1, inputs, outputs]),
+            ..Footprint::default()
+        }
+    }
+
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
-        let conv = Conv::new(&self.pool, &weight, bias.as_ref(), spec)?;
-        self.weights.fetch_add(conv.bytes(), Ordering::Relaxed);
-        Ok(conv)
+        Conv::new(&self.pool, &weight, bias.as_ref(), spec, &self.weights)
     }
 
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {

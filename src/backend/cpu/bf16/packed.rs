@@ -32,6 +32,12 @@ pub(super) struct Packed {
     pub(super) outputs: usize,
 }
 
+/// What a packed matrix (taps, channels, outputs) will take, in bytes.
+pub(super) fn packed_bytes([taps, channels, outputs]: [usize; 3]) -> u64 {
+    let tiles = taps * channels.div_ceil(DEPTH) * outputs.div_ceil(COLUMNS);
+    (tiles * TILE * size_of::<bf16>()) as u64
+}
+
 impl Packed {
     /// `at(tap, channel, output)` is the matrix.
     pub(super) fn new(
