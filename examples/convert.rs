@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }),
         spacing: arguments.turbo.then_some(Spacing::Trailing),
         config: arguments.config,
+        ..LoadOptions::default()
     };
     let bar = indicatif::ProgressBar::new(1000);
     let call = Call::new().on_progress(|progress: &Progress| {
