@@ -46,25 +46,25 @@ def quick(args, unet):
 def moved(args, unet, z):
     """An earlier UNet, which knows the latents of the VAE in --out, at home in the latents `z` of the new VAE.
 
-    What was A z + b is found by least squares; A goes into the first convolution and its inverse into the last. b fades
-    with the noise level, which a bias cannot follow: it gets b's share in the middle.
+    Least squares find the old ones as A z + b and the new ones as B of the old + c; A goes into the first convolution,
+    B into the last. b and c fade with the noise level, which a bias cannot follow: it gets their share in the middle.
     """
     images, _ = pictures.load(args.work, args.pictures, progress)
     vae = AutoencoderKL.from_pretrained(os.path.join(args.out, "standard", "vae"))
     old = torch.cat([vae.encode(to_tensor(images[i:i + 20])).latent_dist.mean for i in range(0, 200, 20)]) * vae.config.scaling_factor
     flat = lambda x: x.permute(0, 2, 3, 1).reshape(-1, 4).double()
-    new = torch.cat([flat(z[:200]), torch.ones(200 * 256, 1, dtype=torch.double)], 1)
-    fit = torch.linalg.lstsq(new, flat(old)).solution  # [4 + 1, 4]
-    a, b = fit[:4].T, fit[4]
-    left = (new @ fit - flat(old)).var(0) / flat(old).var(0)
-    print("share of the old latents that the new ones don't tell", left.tolist(), "b", b.tolist())
+
+    def fit(x, y):
+        both = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1), y).solution
+        return both[:4].T, both[4]
+
+    (a, b), (back, c) = fit(flat(z[:200]), flat(old)), fit(flat(old), flat(z[:200]))
     first, last = unet.conv_in, unet.conv_out
     w, v = first.weight.double(), last.weight.double()
-    back = torch.linalg.inv(a)
     first.bias += (.6 * torch.einsum("oiyx,i->o", w, b)).float()
     first.weight.copy_(torch.einsum("oiyx,ij->ojyx", w, a))
     last.weight.copy_(torch.einsum("ij,jcyx->icyx", back, v))
-    last.bias.copy_(back @ (last.bias.double() + .6 * b))
+    last.bias.copy_(back @ last.bias.double() - .6 * c)
     return unet
 
 
