@@ -206,11 +206,6 @@ impl<'a> Source<'a> {
         Source { segments, taps, grid: [samples, h, w], tiles, line: line_tiles, places }
     }
 
-    /// Rows of the result.
-    pub(super) fn rows(&self) -> usize {
-        self.grid.iter().product()
-    }
-
     /// Tiles of rows.
     pub(super) fn tiles(&self) -> usize {
         self.grid[0] * self.tiles

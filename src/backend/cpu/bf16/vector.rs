@@ -129,7 +129,7 @@ unsafe fn power<S: Simd>(x: S) -> S {
         let p = c(1.333_355_8e-3);
         let p = p.mul_add(r, c(9.618_129e-3));
         let p = p.mul_add(r, c(5.550_411e-2));
-        let p = p.mul_add(r, c(2.402_265_1e-1));
+        let p = p.mul_add(r, c(2.402_265e-1));
         let p = p.mul_add(r, c(std::f32::consts::LN_2));
         let p = p.mul_add(r, c(1.0));
         p.mul(shifted.power_of_two())
