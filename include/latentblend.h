@@ -103,6 +103,9 @@ typedef struct lb_model_options {
   lb_precision precision;
   // 0, or LB_MODEL_DEMO_INPAINTING.
   uint32_t flags;
+    uint32_t threads;
+    uint32_t reserved;
+    uint64_t memory_limit;
 } lb_model_options;
 
 // What a call is at.
@@ -169,6 +172,9 @@ typedef struct lb_model_info {
   const char *fingerprint;
   // Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
   uint64_t samples;
+    lb_precision precision;
+    uint32_t threads;
+    uint64_t peak_bytes;
 } lb_model_info;
 
 // What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.

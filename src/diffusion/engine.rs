@@ -112,6 +112,9 @@ pub trait Engine: Send + Sync {
         Numerics::unknown()
     }
 
+    /// Gives back memory that is kept only to be faster next time.
+    fn trim(&self) {}
+
     /// Prepares a batch to be denoised.
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>>;
 

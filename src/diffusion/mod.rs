@@ -13,6 +13,7 @@ mod model;
 mod needs;
 mod noise;
 mod pipeline;
+mod run;
 mod sampler;
 mod schedule;
 mod slerp;

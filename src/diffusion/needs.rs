@@ -4,7 +4,9 @@
 //! The networks themselves are run, on a backend that computes nothing: no formula has to follow them.
 
 use super::memory::physical;
-use crate::backend::{Backend, Cpu, CpuBf16, Footprint, HostTensor, Precision, Reference, Shapes, Workers};
+use crate::backend::{
+    Backend, Cpu, CpuBf16, Footprint, HostTensor, Precision, Reference, Shapes, Workers,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{TextConfig, UnetConfig, VaeConfig};
 use crate::net::{Evaluation, Layers, TextEncoder, Unet, Vae};

@@ -10,6 +10,8 @@ pub mod c;
 pub mod folder;
 pub mod golden;
 pub mod mixture;
+pub mod operations;
+pub mod played;
 pub mod scripted;
 pub mod single;
 pub mod watched;
