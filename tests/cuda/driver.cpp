@@ -248,7 +248,12 @@ extern "C" __attribute__((visibility("default"))) void played_set(const char *wh
     if (name == "major") major_ = (int)value;
     if (name == "failure") failure_ = (int)value;
     if (name == "fail after") fail_at_ = launches_ + value;
-    if (name == "lost") lost_ = (int)value;
+    if (name == "lost") {
+        lost_ = (int)value;
+        // A recording is lost with its context.
+        delete recording_;
+        recording_ = nullptr, recorder_ = 0;
+    }
 }
 extern "C" __attribute__((visibility("default"))) long played_get(const char *what) {
     std::lock_guard<std::recursive_mutex> guard(lock_);
