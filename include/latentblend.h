@@ -103,9 +103,14 @@ typedef struct lb_model_options {
   lb_precision precision;
   // 0, or LB_MODEL_DEMO_INPAINTING.
   uint32_t flags;
-    uint32_t threads;
-    uint32_t reserved;
-    uint64_t memory_limit;
+  // How many threads the model computes with, besides those that call: 0, one for each core, to 1024. Models
+  // of one number share them. Frames do not depend on it.
+  uint32_t threads;
+  // Zero.
+  uint32_t reserved;
+  // The most bytes of memory that the weights and any call on them may take together, by an estimate made
+  // before: what would take more is LB_ERROR_OUT_OF_MEMORY. 0: what the machine has.
+  uint64_t memory_limit;
 } lb_model_options;
 
 // What a call is at.
@@ -172,9 +177,12 @@ typedef struct lb_model_info {
   const char *fingerprint;
   // Samples that the UNet has evaluated so far: a guided step takes two, an unguided one takes one.
   uint64_t samples;
-    lb_precision precision;
-    uint32_t threads;
-    uint64_t peak_bytes;
+  // What the model computes with: an LB_PRECISION value, never LB_PRECISION_AUTO.
+  lb_precision precision;
+  // How many threads it computes with.
+  uint32_t threads;
+  // The most bytes of memory that the weights and a frame of the native size take together, by an estimate.
+  uint64_t peak_bytes;
 } lb_model_info;
 
 // What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
@@ -503,7 +511,8 @@ typedef struct lb_image {
   lb_memory memory;
   // Must be 0.
   uint32_t flags;
-  // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+  // With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
+  // it before is done first, what is queued later finds the frame; nothing is waited for. NULL: the default stream.
   void *cuda_stream;
   // In an inpainting session: the picture that the patch is laid over, of the source's size, which is
   // read during the call. The patch stays that of the source, so it holds still while the plate moves.
@@ -594,13 +603,14 @@ typedef struct lb_restore_options {
 // An NVIDIA GPU.
 #define LB_DEVICE_CUDA 2
 
-// What the device is best at.
+// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies in bf16
+// that, else 32-bit floats. The environment variable LATENTBLEND_PRECISION ("f32", "bf16") names another.
 #define LB_PRECISION_AUTO 0
 
 // 32-bit floats.
 #define LB_PRECISION_F32 1
 
-// 16-bit floats, sums in 32.
+// 16-bit floats, sums in 32. For GPUs.
 #define LB_PRECISION_F16 2
 
 // 16-bit brain floats, sums in 32.
@@ -838,7 +848,8 @@ void lb_cancel_request(struct lb_cancel *cancel);
 // Whether lb_cancel_request was called; false for a handle that is none. Any thread, at once. Since 0.1.
 bool lb_cancel_requested(const struct lb_cancel *cancel);
 
-// The devices that a model can be loaded onto. The CPU is always there. Any thread, at once. Since 0.1.
+// The devices that a model can be loaded onto. The CPU is always there, and the first; lb_doctor says why another
+// is not among them. Any thread, at once. Since 0.1.
 size_t lb_device_count(void);
 
 // Writes what device `index` is. Any thread, at once. Since 0.1.

@@ -264,6 +264,7 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "launches") return launches_;
     if (name == "replays") return replays_;
     if (name == "copies") return copies_;
+    if (name == "failing") return fail_at_ >= 0;
     if (name == "graphs") return (long)graphs_.size();
     if (name == "context") return stack_.empty() ? 0 : (long)stack_.back();
     auto found = emulated::kernels().find(name);
