@@ -156,6 +156,7 @@ fn stays_flat(mut session: Session, latent: i64, to: impl Fn(u64) -> Keyframe) {
     // (Once in a while something else in the process, the test harness say, takes a piece of its own for good.)
     let once = live[20..].windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     let once = if once > 40 * latent { once } else { 0 };
+    assert!(once <= 64 << 10, "{once} bytes at once: {live:?}");
     assert!(most(&live[260..]) - most(&live[20..60]) - once < 40 * latent, "{live:?}");
 }
 
