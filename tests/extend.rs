@@ -138,7 +138,10 @@ fn an_extension_can_be_extended_from_anywhere_and_is_the_same_whatever_was_asked
 }
 
 /// Extends 300 times, and fails where memory grows. `latent` is the size of one.
-fn stays_flat(mut session: Session, latent: i64, to: impl Fn(u64) -> Keyframe) {
+///
+/// How many buffers the model's threads want at once depends on how they happen to meet, so idle ones are let go of
+/// before bytes are counted: what is left is what somebody holds.
+fn stays_flat(model: &Model, mut session: Session, latent: i64, to: impl Fn(u64) -> Keyframe) {
     let (mut held, mut live) = (Vec::with_capacity(300), Vec::with_capacity(300));
     for round in 0..300u64 {
         let to = to(round);
@@ -146,6 +149,7 @@ fn stays_flat(mut session: Session, latent: i64, to: impl Fn(u64) -> Keyframe) {
         render(&session, t);
         session = session.extend(t, &to, &Call::new()).unwrap();
         held.push(session.memory_bytes());
+        model.trim();
         live.push(LIVE.load(Ordering::Relaxed));
     }
     let most = |values: &[i64]| values.iter().copied().max().unwrap();
@@ -153,11 +157,7 @@ fn stays_flat(mut session: Session, latent: i64, to: impl Fn(u64) -> Keyframe) {
     println!("held {} bytes; live {} then {}", held[299], most(&live[20..60]), most(&live[260..]));
     assert!(held[10] > 0 && most(&held[10..50]) == most(&held[250..]), "{held:?}");
     // All that the process has allocated: a chain that kept its past would hold 240 latents more.
-    // (Once in a while something else in the process, the test harness say, takes a piece of its own for good.)
-    let once = live[20..].windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-    let once = if once > 40 * latent { once } else { 0 };
-    assert!(once <= 64 << 10, "{once} bytes at once: {live:?}");
-    assert!(most(&live[260..]) - most(&live[20..60]) - once < 40 * latent, "{live:?}");
+    assert!(most(&live[260..]) - most(&live[20..60]) < 40 * latent, "{live:?}");
 }
 
 fn words(round: u64) -> Keyframe {
@@ -169,10 +169,10 @@ fn memory_stays_flat_over_hundreds_of_extensions() {
     let _turn = turn();
     let model = tiny("base");
     let options = BlendOptions { size: Some([32, 32]), ..deep(short().1) };
-    stays_flat(chain(&model, &options), 4 * 4 * 4 * 4, words);
+    stays_flat(&model, chain(&model, &options), 4 * 4 * 4 * 4, words);
     let fed = Some(Crossfeed::new(0.4, 0.9, 0.5));
     let fed = BlendOptions { branch1_crossfeed: fed, parental_crossfeed: fed, ..options };
-    stays_flat(chain(&model, &fed), 4 * 4 * 4 * 4, words);
+    stays_flat(&model, chain(&model, &fed), 4 * 4 * 4 * 4, words);
     let of_2023 = BlendOptions {
         look: Look::Compat2023,
         branching: None,
@@ -181,7 +181,7 @@ fn memory_stays_flat_over_hundreds_of_extensions() {
         depth: 0.3,
         ..fed
     };
-    stays_flat(chain(&model, &of_2023), 4 * 4 * 4 * 4, words);
+    stays_flat(&model, chain(&model, &of_2023), 4 * 4 * 4 * 4, words);
 }
 
 #[test]
@@ -200,11 +200,11 @@ fn memory_stays_flat_with_pictures_too() {
         0 => words(round),
         _ => words(round).image(KeyframeImage { blend: 0.3, ..picture(round).into() }),
     };
-    stays_flat(Session::new(&model, &[to(1), to(0)], &options).unwrap(), 256, to);
+    stays_flat(&model, Session::new(&model, &[to(1), to(0)], &options).unwrap(), 256, to);
     let mask = Mask::rectangle(40, 36, [8, 8, 30, 30]).unwrap();
     let inpainting = Inpainting { from_source: true, ..Inpainting::new(picture(0), mask) };
     let session = Session::inpainting(&model, &[to(0), to(1)], &options, &inpainting).unwrap();
-    stays_flat(session, 256, to);
+    stays_flat(&model, session, 256, to);
 }
 
 #[test]
