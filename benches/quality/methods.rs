@@ -64,16 +64,17 @@ pub(crate) struct Made {
 
 impl Method {
     /// Those of the main table, all at equal evaluations.
-    pub(crate) const COMPARED: [Method; 6] = [
+    pub(crate) const COMPARED: [Method; 7] = [
         Method::Dissolve,
         Method::Resample,
         Method::Tree2022,
         Method::Leaves2022,
         Method::Engine2023,
         Method::Ours,
+        Method::OursBands,
     ];
     /// Options of ours.
-    pub(crate) const TRIED: [Method; 13] = [
+    pub(crate) const TRIED: [Method; 12] = [
         Method::OursLinear,
         Method::OursLatents,
         Method::OursAdapted,
@@ -81,7 +82,6 @@ impl Method {
         Method::OursCrossfeed,
         Method::OursEarly,
         Method::OursLate,
-        Method::OursBands,
         Method::OursBandsLinear,
         Method::OursBandsDpm,
         Method::OursBandsHalf,

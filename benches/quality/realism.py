@@ -44,9 +44,9 @@ def looked_at(net, images):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", required=True, help="the benchmark's folder of a model")
-    p.add_argument("--work", required=True, help="keeps rendered pictures and the classifier between calls")
-    p.add_argument("--pictures", type=int, default=6000)
-    p.add_argument("--classifier-steps", type=int, default=900)
+    p.add_argument("--work", required=True, help="keeps rendered pictures and the classifier between calls; that of models/demo will do")
+    p.add_argument("--pictures", type=int, default=20000)
+    p.add_argument("--classifier-steps", type=int, default=600)
     p.add_argument("--held-out", type=int, default=300)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     args = p.parse_args()
