@@ -42,12 +42,12 @@ const ORIGINAL: [(&str, u64); 6] = [
 
 /// Prompts in the words that the demo model knows.
 const DEMO: [(&str, u64); 6] = [
-    ("a red lighthouse by the sea at night under a clear sky, with a full moon", 9),
-    ("a blue hot air balloon over green hills by day, sunny, photo", 4),
-    ("a castle on a green hill at dusk", 1),
-    ("a snowy mountain by a lake at dawn", 5),
-    ("a windmill in a field by day", 2),
-    ("a desert with dunes at sunset", 7),
+    ("a red lighthouse by the sea at night under a clear sky, with a full moon", 39),
+    ("a blue hot air balloon over green hills by day, sunny, photo", 34),
+    ("a photo of a red castle over hills at dusk under a clear sky", 1),
+    ("a photo of a yellow sailing boat on a mountain lake at dawn", 5),
+    ("a windmill in a field by day", 4),
+    ("a photo of palms in the desert at sunset under a clear sky", 7),
 ];
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]

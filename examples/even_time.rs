@@ -24,9 +24,9 @@ struct Arguments {
 }
 
 const PROMPTS: [(&str, u64); 3] = [
-    ("a blue hot air balloon over green hills by day, sunny, photo", 4),
-    ("a red lighthouse by the sea at night under a clear sky, with a full moon", 9),
-    ("a castle on a green hill at dusk", 1),
+    ("a blue hot air balloon over green hills by day, sunny, photo", 34),
+    ("a red lighthouse by the sea at night under a clear sky, with a full moon", 39),
+    ("a photo of a red castle over hills at dusk under a clear sky", 1),
 ];
 
 /// A curve's name, colour, and values.

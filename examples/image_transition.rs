@@ -21,8 +21,8 @@ use std::process::ExitCode;
 /// Pictures that the demo model paints for itself when none are given: what it may paint, and what is said
 /// of it as a keyframe.
 const DEMO: [(&str, u64); 2] = [
-    ("a photo of a blue hot air balloon over green hills by day, sunny", 4),
-    ("a photo of a red lighthouse by the sea at dusk under a clear sky", 9),
+    ("a photo of a blue hot air balloon over green hills by day, sunny", 34),
+    ("a photo of a red lighthouse by the sea at dusk under a clear sky", 2),
 ];
 
 /// Pictures become one another.

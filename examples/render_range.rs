@@ -51,7 +51,7 @@ struct Plan {
     ])]
     prompts: Vec<String>,
     /// The seed of each picture's noise
-    #[arg(long = "seed", default_values = ["4", "9"])]
+    #[arg(long = "seed", default_values = ["34", "39"])]
     seeds: Vec<u64>,
     /// The last picture leads back to the first
     #[arg(long = "loop")]

@@ -38,8 +38,8 @@ const ORIGINAL: [(&str, u64); 2] = [
 
 /// Prompts in the words that the demo model knows.
 const DEMO: [(&str, u64); 2] = [
-    ("a blue hot air balloon over green hills by day, sunny, photo", 4),
-    ("a red lighthouse by the sea at night under a clear sky, with a full moon", 9),
+    ("a blue hot air balloon over green hills by day, sunny, photo", 34),
+    ("a red lighthouse by the sea at night under a clear sky, with a full moon", 39),
 ];
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(path) => Model::load(path, &Call::new())?,
         None => Model::demo(&Call::new())?,
     };
-    let keyframes = [Keyframe::new(&arguments.from, 4), Keyframe::new(&arguments.to, 9)];
+    let keyframes = [Keyframe::new(&arguments.from, 34), Keyframe::new(&arguments.to, 39)];
     let options = BlendOptions {
         preset: Preset::Medium,
         frames: arguments.frames,

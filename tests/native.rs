@@ -197,7 +197,7 @@ fn the_examples_make_the_frames_of_rust() {
         "a blue hot air balloon over green hills by day, sunny, photo",
         "a red lighthouse by the sea at night under a clear sky, with a full moon",
     ];
-    let keyframes = [Keyframe::new(prompts[0], 4), Keyframe::new(prompts[1], 9)];
+    let keyframes = [Keyframe::new(prompts[0], 34), Keyframe::new(prompts[1], 39)];
     let options = BlendOptions { preset: Preset::Low, ..BlendOptions::default() };
     let model = Model::demo(&Call::new()).unwrap();
     let session = Session::new(&model, &keyframes, &options).unwrap();

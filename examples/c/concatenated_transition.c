@@ -29,12 +29,12 @@ static const uint64_t original_seeds[KEYFRAMES] = {
 static const char *const demo_prompts[KEYFRAMES] = {
   "a red lighthouse by the sea at night under a clear sky, with a full moon",
   "a blue hot air balloon over green hills by day, sunny, photo",
-  "a castle on a green hill at dusk",
-  "a snowy mountain by a lake at dawn",
+  "a photo of a red castle over hills at dusk under a clear sky",
+  "a photo of a yellow sailing boat on a mountain lake at dawn",
   "a windmill in a field by day",
-  "a desert with dunes at sunset",
+  "a photo of palms in the desert at sunset under a clear sky",
 };
-static const uint64_t demo_seeds[KEYFRAMES] = {9, 4, 1, 5, 2, 7};
+static const uint64_t demo_seeds[KEYFRAMES] = {39, 34, 1, 5, 4, 7};
 
 /* Says what went wrong, and where; returns whether the call went well. */
 static int well(lb_status status, lb_error **error, const char *what) {

@@ -13,7 +13,7 @@ static const char *const PROMPTS[2] = {
     "a blue hot air balloon over green hills by day, sunny, photo",
     "a red lighthouse by the sea at night under a clear sky, with a full moon",
 };
-static const uint64_t SEEDS[2] = {4, 9};
+static const uint64_t SEEDS[2] = {34, 39};
 
 /* Ends the program unless the call went well. */
 static void must(lb_status status, lb_error *const *error) {

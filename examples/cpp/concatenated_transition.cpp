@@ -41,9 +41,9 @@ static lb::Session ring(const lb::Model &model) {
     options.preset = LB_PRESET_LOW;
     options.looped = 1;
     const lb::Session plain(model,
-                            {{"a blue hot air balloon over green hills by day, sunny, photo", 4},
-                             {"a red lighthouse by the sea at night, with a full moon", 9},
-                             {"a snowy mountain by a lake at dawn", 5}},
+                            {{"a blue hot air balloon over green hills by day, sunny, photo", 34},
+                             {"a red lighthouse by the sea at night, with a full moon", 39},
+                             {"a photo of a yellow sailing boat on a mountain lake at dawn", 5}},
                             options);
     plain.prepare(shown("branches"));
     // Equal change in equal times; each picture rests for a moment, and the first one the longest.
@@ -83,7 +83,7 @@ int main(int count, char **arguments) {
         std::cerr << '\n';
         write(session, times, number);
         // From the very frame that is shown last to where nobody meant to go.
-        const lb::Session away = session.extend(times.back(), {"a desert with dunes at sunset", 7});
+        const lb::Session away = session.extend(times.back(), {"a photo of palms in the desert at sunset under a clear sky", 7});
         std::vector<double> rest = away.frame_times(static_cast<std::size_t>(frames) / 2 + 1);
         rest.erase(rest.begin());
         write(away, rest, number);

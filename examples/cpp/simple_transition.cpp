@@ -43,8 +43,8 @@ static void run(int frames, const char *path) {
     // Prompts in the words that the demo model knows, and seeds.
     const lb::Session session(
         model,
-        {{"a blue hot air balloon over green hills by day, sunny, photo", 4},
-         {"a red lighthouse by the sea at night under a clear sky, with a full moon", 9}},
+        {{"a blue hot air balloon over green hills by day, sunny, photo", 34},
+         {"a red lighthouse by the sea at night under a clear sky, with a full moon", 39}},
         options);
     session.prepare(shown("\nbranches"));
 

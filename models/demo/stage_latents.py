@@ -8,7 +8,7 @@ import pictures
 import stage_vae
 from common import all_done, autocast, in_parts, progress, to_tensor, workers
 
-HOLES = 3000  # pictures that also get a mask
+HOLES = 6000  # pictures that also get a mask
 
 
 def mask(rng, size=128):

@@ -118,12 +118,15 @@ def evened(vae, images):
 def load(args):
     vae = nets.vae()
     even, path = os.path.join(args.work, "even.pt"), os.path.join(args.work, "vae.pt")
-    if not os.path.exists(even):
-        images, _ = pictures.load(args.work, args.pictures, progress)
-        vae.load_state_dict(torch.load(path, map_location="cpu")["average"])
-        torch.save(evened(vae.eval(), images[:400]).state_dict(), even + str(workers()[0]))
-        os.replace(even + str(workers()[0]), even)
-    vae.load_state_dict(torch.load(even))
+    if args.on and not os.path.exists(path):  # kept, for its latents are even already
+        vae = warm(args, vae, "standard", "vae")
+    else:
+        if not os.path.exists(even):
+            images, _ = pictures.load(args.work, args.pictures, progress)
+            vae.load_state_dict(torch.load(path, map_location="cpu")["average"])
+            torch.save(evened(vae.eval(), images[:400]).state_dict(), even + str(workers()[0]))
+            os.replace(even + str(workers()[0]), even)
+        vae.load_state_dict(torch.load(even))
     decoder = os.path.join(args.work, "decoder.pt")
     if os.path.exists(decoder):
         vae.load_state_dict(torch.load(decoder, map_location="cpu")["average"])

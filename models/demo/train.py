@@ -11,6 +11,7 @@ import sys
 import torch
 
 import common
+import pictures
 
 STAGES = ["vae", "text", "latents", "unet", "inpaint", "decoder", "export"]
 SHARED = ["vae", "latents", "unet", "inpaint", "decoder"]  # stages that several workers do together
@@ -41,6 +42,9 @@ def main():
     torch.set_num_threads(max(1, os.cpu_count() // args.workers))
     others = [subprocess.Popen([sys.executable, *sys.argv, "--rank", str(i)]) for i in range(1, args.workers) if args.rank == 0]
     common.join_workers(args)
+    if args.rank == 0:
+        pictures.load(args.work, args.pictures, common.progress)  # rendered by one, for all
+    common.all_done()
     for stage in STAGES if args.stage == "all" else [args.stage]:
         if args.rank == 0 or stage in SHARED:
             importlib.import_module("stage_" + stage).train(args)
