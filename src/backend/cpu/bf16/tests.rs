@@ -18,7 +18,9 @@ fn levels() -> Vec<CpuBf16> {
     for level in lack {
         println!("skipped: this processor has no {level}");
     }
-    have.into_iter().map(CpuBf16::new).collect()
+    // Small pictures are copied whole, large ones go in bands: the best level does either with all of them.
+    let banded = CpuBf16::in_bands(Level::best());
+    have.into_iter().map(CpuBf16::new).chain([banded]).collect()
 }
 
 fn rounded(x: &HostTensor) -> HostTensor {
