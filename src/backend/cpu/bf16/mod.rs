@@ -10,6 +10,8 @@ mod band;
 mod conv;
 mod finish;
 mod function;
+#[cfg(test)]
+mod instructions;
 mod norm;
 mod packed;
 mod product;

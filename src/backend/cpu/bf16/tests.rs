@@ -337,3 +337,39 @@ fn latents_and_predictions_stay_in_f32() {
     let prediction = cpu.download(&prediction).unwrap();
     assert!(prediction.data().iter().any(|&v| bf16::from_f32(v).to_f32() != v));
 }
+
+#[test]
+fn what_is_no_number_stays_none_in_attention() {
+    for cpu in levels() {
+        let mut source = Source(8);
+        // The largest of a block of keys, the first of the next, and a width that fills no tile.
+        for (tokens, width) in [(70, 20), (300, 64)] {
+            let (heads, c) = (2, 2 * width);
+            let pitch = 3 * c;
+            // A number of a query, of a key, of a value, of the second head.
+            for (part, token) in [(0, 0), (0, 69), (1, 0), (1, 37), (1, 69), (2, 3), (2, 69)] {
+                let mut values = source.tensor(&[1, 1, tokens, pitch]).into_data();
+                values[token * pitch + part * c + width + 5] = f32::NAN;
+                let qkv = HostTensor::new([1, 1, tokens, pitch], values).unwrap();
+                let qkv = cpu.upload(&qkv).unwrap();
+                for causal in [false, true] {
+                    let got = cpu.self_attention(&qkv, heads, causal).unwrap();
+                    let got = cpu.download(&got).unwrap();
+                    for (row, values) in got.data().chunks(c).enumerate() {
+                        let what =
+                            format!("{} part {part} of {token}, {causal}, {row}", cpu.level());
+                        let (whole, hit) = values.split_at(width);
+                        assert!(whole.iter().all(|v| v.is_finite()), "{what}");
+                        let sees = if part == 0 { row == token } else { !causal || row >= token };
+                        for (column, v) in hit.iter().enumerate() {
+                            // A value mixes with no other column's; with a weight of 0 it is none, too.
+                            let wanted = sees && (part < 2 || column == 5);
+                            let either = part == 2 && causal && !sees && column == 5;
+                            assert!(either || v.is_nan() == wanted, "{what}, {column}: {v}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

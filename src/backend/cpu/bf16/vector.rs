@@ -122,7 +122,8 @@ unsafe fn power<S: Simd>(x: S) -> S {
     // SAFETY: the caller has the instructions of S.
     unsafe {
         let c = |value: f32| S::splat(value);
-        let x = x.max(c(-126.0)).min(c(127.0));
+        // The second operand is what comes of one that is no number.
+        let x = c(127.0).min(c(-126.0).max(x));
         let shifted = x.add(c(ROUND));
         let r = x.sub(shifted.sub(c(ROUND)));
         // The series of 2^r to the fifth power, |r| <= 1/2: 2.4e-6 off.
