@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Copies of no more bytes are made whole: all threads read them, whichever outputs are theirs.
-pub(super) const WHOLE: usize = 8 << 20;
+pub(super) const WHOLE: usize = 4 << 20;
 
 /// Bytes of a band: what stays in the second level cache beside some weights.
 const BAND: usize = 768 << 10;
