@@ -5,7 +5,7 @@ use crate::backend::cpu::Level;
 use crate::backend::cpu::tests::{
     SHAPES, Source, activated, attended, convolved, joined, normed, wide,
 };
-use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec};
+use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Sources};
 use half::bf16;
 
 /// The root of the mean square of a difference, relative to that of the values: a result's own rounding.
@@ -369,6 +369,50 @@ fn what_is_no_number_stays_none_in_attention() {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_picture_in_bands_is_that_of_a_whole_copy_to_the_bit() {
+    let (whole, banded) = (CpuBf16::new(Level::best()), CpuBf16::in_bands(Level::best()));
+    let mut source = Source(9);
+    // The widest is cut into strips; the tall ones go down in several bands; sizes that no tile and no band divides.
+    for [n, h, w, a, b] in
+        [[1, 9, 600, 160, 96], [2, 70, 33, 64, 0], [1, 41, 17, 20, 44], [3, 5, 2, 32, 32]]
+    {
+        let c = a + b;
+        let first = source.tensor(&[n, h, w, a]);
+        let second = (b > 0).then(|| source.tensor(&[n, h, w, b]));
+        let (scale, shift) = (source.tensor(&[c]), source.tensor(&[c]));
+        let weights = [3, 3, 1].map(|kernel| source.tensor(&[40, c, kernel, kernel]));
+        let enlarging = source.tensor(&[24, a, 3, 3]);
+        let run = |cpu: &CpuBf16| {
+            let x = cpu.upload(&first).unwrap();
+            let y = second.as_ref().map(|second| cpu.upload(second).unwrap());
+            let both = Sources { first: &x, second: y.as_ref() };
+            let spec = NormSpec::Group { groups: 4, epsilon: 1e-5 };
+            let norm = cpu.norm(scale.clone(), shift.clone(), spec).unwrap();
+            let specs = [ConvSpec::same(1), ConvSpec::halving(0, 1), ConvSpec::same(0)];
+            let mut results = Vec::new();
+            for (weight, spec) in weights.iter().zip(specs) {
+                let conv = cpu.conv(weight.clone(), None, spec).unwrap();
+                results.push(cpu.conv2d(both, &conv, Add::Nothing).unwrap());
+                let silu = Activation::Silu;
+                results.push(cpu.norm_conv2d(both, &norm, silu, &conv, Add::Nothing).unwrap());
+            }
+            let conv = cpu.conv(enlarging.clone(), None, ConvSpec::upsampling()).unwrap();
+            results.push(cpu.upsample_conv2d(&x, 2 * h, 2 * w, &conv).unwrap());
+            results.iter().map(|x| cpu.download(x).unwrap().into_data()).collect::<Vec<_>>()
+        };
+        let wanted = run(&whole);
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let got = pool.install(|| run(&banded));
+            for (index, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
+                let same = got.iter().zip(wanted).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same && got.len() == wanted.len(), "{n}x{h}x{w}x{c}, result {index}");
             }
         }
     }
