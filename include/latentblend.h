@@ -605,7 +605,7 @@ typedef struct lb_restore_options {
 // An NVIDIA GPU.
 #define LB_DEVICE_CUDA 2
 
-// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies in bf16
+// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies faster in bf16
 // that, else 32-bit floats. The environment variable LATENTBLEND_PRECISION ("f32", "bf16") names another.
 #define LB_PRECISION_AUTO 0
 

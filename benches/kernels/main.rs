@@ -1,13 +1,16 @@
-//! Single layers of Stable Diffusion 2.0 at 512x512 by the bf16 backend, each with the share that it reaches of what
-//! the processor's products of bf16 can do when they touch no memory, which is measured in the same run.
+//! Single layers of Stable Diffusion 2.0 at 512x512, each with the share that it reaches of what the processor's
+//! products can do when they touch no memory, which is measured in the same run. (In f32 a convolution may reach more
+//! than all of it: Winograd's method multiplies less than is counted here.)
 //!
 //! ```text
-//! cargo bench --bench kernels [-- LEVEL [LAYER]]       LAYER: part of a layer's name
+//! cargo bench --bench kernels [-- LEVEL [LAYER [PRECISION]]]     LAYER: part of a layer's name; f32 or bf16 (default)
 //! ```
+//!
+//! `benches/peer/layers.py` puts PyTorch beside it.
 #![allow(unsafe_code, reason = "loops of single instructions")]
 
 use latentblend::backend::{
-    Activation, Add, Backend, ConvSpec, CpuBf16, HostTensor, Level, NormSpec,
+    Activation, Add, Backend, ConvSpec, Cpu, CpuBf16, HostTensor, Level, NormSpec, Precision,
 };
 use std::time::Instant;
 
@@ -133,13 +136,13 @@ fn peak(level: Level) -> Option<f64> {
     }
 }
 
-struct Bench {
-    cpu: CpuBf16,
+struct Bench<B> {
+    cpu: B,
     peak: Option<f64>,
     wanted: String,
 }
 
-impl Bench {
+impl<B: Backend> Bench<B> {
     fn line(&self, name: &str, products: f64, work: impl FnMut() -> Outcome) -> Outcome {
         if !name.contains(&self.wanted) {
             return Ok(());
@@ -218,41 +221,53 @@ impl Bench {
 fn main() -> Outcome {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
     let level = match arguments.next() {
-        Some(name) => Level::named(&name)?,
-        None => Level::best(),
+        Some(name) if name != "best" => Level::named(&name)?,
+        _ => Level::best(),
     };
     let wanted = arguments.next().unwrap_or_default();
-    let bench = Bench { cpu: CpuBf16::new(level), peak: peak(level), wanted };
-    println!("level {level}, {} threads; peak", rayon::current_num_threads());
-    if let Some(peak) = bench.peak {
-        println!("of products in the registers: {peak:.0} GMAC/s");
+    let precision: Precision = arguments.next().as_deref().unwrap_or("bf16").parse()?;
+    if precision == Precision::F32 {
+        let peak = peak(level.min(Level::Avx512));
+        Bench { cpu: Cpu::new(level), peak, wanted }.all(level)
+    } else {
+        Bench { cpu: CpuBf16::new(level), peak: peak(level), wanted }.all(level)
     }
-    println!("\n| layer | ms | GMAC/s | of the peak |\n|---|---|---|---|");
-    for shape in [
-        [2, 64, 320, 320],
-        [2, 64, 640, 320],
-        [2, 32, 640, 640],
-        [2, 16, 1280, 1280],
-        [2, 8, 1280, 1280],
-        [1, 64, 512, 512],
-        [1, 256, 256, 256],
-        [1, 512, 128, 128],
-    ] {
-        bench.conv(shape)?;
+}
+
+impl<B: Backend> Bench<B> {
+    fn all(&self, level: Level) -> Outcome {
+        let precision = self.cpu.numerics().precision;
+        println!("{precision}, level {level}, {} threads", rayon::current_num_threads());
+        if let Some(peak) = self.peak {
+            println!("products in the registers: {peak:.0} GMAC/s");
+        }
+        println!("\n| layer | ms | GMAC/s | of the peak |\n|---|---|---|---|");
+        for shape in [
+            [2, 64, 320, 320],
+            [2, 64, 640, 320],
+            [2, 32, 640, 640],
+            [2, 16, 1280, 1280],
+            [2, 8, 1280, 1280],
+            [1, 64, 512, 512],
+            [1, 256, 256, 256],
+            [1, 512, 128, 128],
+        ] {
+            self.conv(shape)?;
+        }
+        for shape in [
+            [8192, 320, 960],
+            [8192, 320, 2560],
+            [8192, 1280, 320],
+            [2048, 640, 5120],
+            [2048, 2560, 640],
+            [512, 1280, 10240],
+            [512, 5120, 1280],
+        ] {
+            self.dense(shape)?;
+        }
+        for shape in [[2, 4096, 5, 64], [2, 1024, 10, 64], [2, 256, 20, 64], [1, 4096, 1, 512]] {
+            self.attention(shape)?;
+        }
+        Ok(())
     }
-    for shape in [
-        [8192, 320, 960],
-        [8192, 320, 2560],
-        [8192, 1280, 320],
-        [2048, 640, 5120],
-        [2048, 2560, 640],
-        [512, 1280, 10240],
-        [512, 5120, 1280],
-    ] {
-        bench.dense(shape)?;
-    }
-    for shape in [[2, 4096, 5, 64], [2, 1024, 10, 64], [2, 256, 20, 64], [1, 4096, 1, 512]] {
-        bench.attention(shape)?;
-    }
-    Ok(())
 }

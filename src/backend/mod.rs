@@ -26,7 +26,7 @@ mod shapes;
 mod workers;
 
 pub use cpu::{Cpu, CpuBf16, Level};
-pub use footprint::Footprint;
+pub use footprint::{Footprint, Operand};
 pub use host::HostTensor;
 pub use numerics::Numerics;
 pub use precision::Precision;

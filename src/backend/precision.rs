@@ -8,8 +8,8 @@ use std::str::FromStr;
 /// The numbers that networks compute with. Sums are always f32 or better, and latents are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies in bf16
-    /// that, else f32. `LATENTBLEND_PRECISION` may name another.
+    /// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies faster in
+    /// bf16 that (see [`Level::precision`]), else f32. `LATENTBLEND_PRECISION` may name another.
     #[default]
     Auto,
     /// 32-bit floats.

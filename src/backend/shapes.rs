@@ -5,7 +5,7 @@
 
 use super::footprint::numbers;
 use super::{
-    Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Sources,
+    Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Operand, Sources,
 };
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
@@ -79,17 +79,27 @@ impl Shapes {
 
     /// Values of `shape`, or a copy that an operation makes for itself.
     fn outline(&self, shape: [usize; 4]) -> Outline {
-        let bytes = numbers(&shape).saturating_mul(self.footprint.value as u64);
+        self.of_bytes(shape, (self.footprint.value)(shape[3]))
+    }
+
+    /// Values of `shape` of so many bytes each.
+    fn of_bytes(&self, shape: [usize; 4], each: usize) -> Outline {
+        Outline(Arc::new(self.held(shape, numbers(&shape).saturating_mul(each as u64))))
+    }
+
+    fn held(&self, shape: [usize; 4], bytes: u64) -> Held {
         let mut ledger = self.ledger.lock();
         ledger.now = ledger.now.saturating_add(bytes);
         ledger.most = ledger.most.max(ledger.now);
-        Outline(Arc::new(Held { shape, bytes, ledger: Arc::clone(&self.ledger) }))
+        Held { shape, bytes, ledger: Arc::clone(&self.ledger) }
     }
 
-    /// The channels of both sources side by side.
-    fn joined(&self, x: Sources<'_, Outline>) -> Outline {
-        let [n, h, w, c] = x.first.0.shape;
-        self.outline([n, h, w, c + x.second.map_or(0, |second| second.0.shape[3])])
+    /// What a convolution copies of its operand.
+    fn copied(&self, x: Sources<'_, Outline>, normed: bool, conv: &Conv) -> Held {
+        let (shape, second) = (x.first.0.shape, x.second.map_or(0, |second| second.0.shape[3]));
+        let (kernel, spec) = (conv.kernel, conv.spec);
+        let x = Operand { shape, second, normed, resized: false, kernel, spec };
+        self.held(shape, (self.footprint.copied)(x))
     }
 
     fn with_channels(&self, x: &Outline, channels: usize) -> Outline {
@@ -142,7 +152,7 @@ impl Backend for Shapes {
 
     fn upload(&self, host: &HostTensor) -> Result<Outline> {
         let wrong = |_| Error::internal("an activation has not four axes");
-        Ok(self.outline(host.shape().try_into().map_err(wrong)?))
+        Ok(self.of_bytes(host.shape().try_into().map_err(wrong)?, size_of::<f32>()))
     }
 
     fn download(&self, x: &Outline) -> Result<HostTensor> {
@@ -159,10 +169,9 @@ impl Backend for Shapes {
     }
 
     fn conv2d(&self, x: Sources<'_, Outline>, conv: &Conv, _: Add<'_, Outline>) -> Result<Outline> {
-        // Winograd's method has its patches from one picture.
-        let both = (x.second.is_some() && conv.kernel == [3, 3]).then(|| self.joined(x));
+        let _copied = self.copied(x, false, conv);
         let [_, h, w, _] = x.first.0.shape;
-        self.convolved(both.as_ref().unwrap_or(x.first), conv, [h, w])
+        self.convolved(x.first, conv, [h, w])
     }
 
     fn norm_conv2d(
@@ -171,10 +180,11 @@ impl Backend for Shapes {
         _: &(),
         _: Activation,
         conv: &Conv,
-        add: Add<'_, Outline>,
+        _: Add<'_, Outline>,
     ) -> Result<Outline> {
-        let x = self.joined(x);
-        self.conv2d((&x).into(), conv, add)
+        let _copied = self.copied(x, true, conv);
+        let [_, h, w, _] = x.first.0.shape;
+        self.convolved(x.first, conv, [h, w])
     }
 
     fn upsample_conv2d(
@@ -184,6 +194,11 @@ impl Backend for Shapes {
         width: usize,
         conv: &Conv,
     ) -> Result<Outline> {
+        let ([n, h, w, c], kernel, spec) = (x.0.shape, conv.kernel, conv.spec);
+        let resized = [height, width] != [2 * h, 2 * w];
+        let shape = if resized { [n, height, width, c] } else { [n, h, w, c] };
+        let x_read = Operand { shape, second: 0, normed: false, resized, kernel, spec };
+        let _copied = self.held(shape, (self.footprint.copied)(x_read));
         self.convolved(x, conv, [height, width])
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 #[allow(non_camel_case_types, reason = "its name in C")]
 pub type lb_precision = u32;
 
-/// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies in bf16
+/// What the device is best at, if pictures stay the same to the eye: on a processor that multiplies faster in bf16
 /// that, else 32-bit floats. The environment variable LATENTBLEND_PRECISION ("f32", "bf16") names another.
 pub const LB_PRECISION_AUTO: lb_precision = 0;
 /// 32-bit floats.

@@ -56,7 +56,7 @@ impl Outline {
         let shapes = Shapes::new(footprint, half);
         let nobody = Workers::caller();
         let mut layers = Layers { backend: &shapes, weights: None, workers: &nobody };
-        let words = TextEncoder::load(&mut layers, text)?.table_bytes();
+        let words = TextEncoder::load(&mut layers, text)?.table_bytes_of(half);
         let (latent, factor) = ([unet.out_channels, unet.in_channels], vae.factor());
         let (unet, vae) = (Unet::load(&mut layers, unet)?, Vae::load(&mut layers, vae)?);
         let (weights, context) = (shapes.weights() + words, [text.positions, text.width]);
@@ -155,6 +155,14 @@ mod tests {
     #[cfg(feature = "demo")]
     #[test]
     fn what_a_call_holds_is_what_it_was_said_to_need() {
+        let level = crate::backend::Level::best();
+        held_and_said(Cpu::new(level), |cpu, work| cpu.held_during(work));
+        held_and_said(CpuBf16::new(level), |cpu, work| cpu.held_during(work));
+    }
+
+    /// `held` runs some work on the backend and says what it held meanwhile.
+    #[cfg(feature = "demo")]
+    fn held_and_said<B: Backend>(backend: B, held: fn(&B, &mut dyn FnMut()) -> u64) {
         use crate::diffusion::pipeline::Pipeline;
         use crate::diffusion::{Batch, Branch, Engine, Latent, Sampler, Schedule, Step};
         use crate::frame::Frame;
@@ -171,8 +179,7 @@ mod tests {
         let call = Call::new();
         let meter = LoadMeter::new(&call);
         let workers = Workers::new(2).unwrap();
-        let cpu = Cpu::new(crate::backend::Level::best());
-        let pipeline = Pipeline::load(cpu, workers, &source, &meter, configs, None).unwrap();
+        let pipeline = Pipeline::load(backend, workers, &source, &meter, configs, None).unwrap();
         let pipeline = Arc::new(pipeline);
         let threads = pipeline.outline().threads;
         let [width, height] = [384, 256];
@@ -200,15 +207,16 @@ mod tests {
                 guidance: Arc::default(),
             };
             let needs = pipeline.needs([width, height], branches);
-            let denoised = pipeline.backend().held_during(|| {
-                let mut run = Arc::clone(&pipeline).denoise(batch).unwrap();
+            let mut batch = Some(batch);
+            let denoised = held(pipeline.backend(), &mut || {
+                let mut run = Arc::clone(&pipeline).denoise(batch.take().unwrap()).unwrap();
                 run.advance().unwrap().unwrap();
             });
-            let decoded = pipeline.backend().held_during(|| {
+            let decoded = held(pipeline.backend(), &mut || {
                 pipeline.decode(std::slice::from_ref(&latent)).unwrap();
             });
             let picture = Frame::new(width, height, vec![0.5; 3 * width * height]).unwrap();
-            let encoded = pipeline.backend().held_during(|| {
+            let encoded = held(pipeline.backend(), &mut || {
                 pipeline.encode(&picture).unwrap();
             });
             for (what, need, held) in [

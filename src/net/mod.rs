@@ -8,6 +8,7 @@ mod attention;
 mod layers;
 mod lpips;
 mod resnet;
+mod table;
 mod text_encoder;
 mod unet;
 mod vae;

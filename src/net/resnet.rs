@@ -37,20 +37,28 @@ impl<B: Backend> Resnet<B> {
         })
     }
 
-    /// `time` is the projected time embedding (1, 1, 1, output); the VAE has none.
+    /// `skip`'s channels are behind those of `x`, if there are any. Both are let go as soon as they were read, if
+    /// nobody else has them: at its full size the VAE's picture is its largest tensor. `time` is the projected time
+    /// embedding (1, 1, 1, output); the VAE has none.
     pub(crate) fn forward(
         &self,
         backend: &B,
-        x: Sources<'_, B::Tensor>,
+        x: B::Tensor,
+        skip: Option<B::Tensor>,
         time: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
         let silu = Activation::Silu;
         let time = time.map_or(Add::Nothing, Add::Channels);
-        let hidden = backend.norm_conv2d(x, &self.norm1, silu, &self.conv1, time)?;
+        let both = Sources { first: &x, second: skip.as_ref() };
+        let hidden = backend.norm_conv2d(both, &self.norm1, silu, &self.conv1, time)?;
         let shortcut = match &self.shortcut {
-            Some(conv) => backend.conv2d(x, conv, Add::Nothing)?,
+            Some(conv) => {
+                let shortcut = backend.conv2d(both, conv, Add::Nothing)?;
+                drop((x, skip));
+                shortcut
+            }
             // Two sources always change the number of channels, so here is only one.
-            None => x.first.clone(),
+            None => x,
         };
         let add = Add::Residual(&shortcut);
         backend.norm_conv2d((&hidden).into(), &self.norm2, silu, &self.conv2, add)

@@ -2,6 +2,7 @@
 //! OpenCLIP ViT-H/14 as Stable Diffusion 2 ships it: already without its last layer.
 
 use super::layers::Layers;
+use super::table::Table;
 use crate::backend::{Activation, Add, Backend, HostTensor, NormSpec};
 use crate::error::{Error, Result};
 use crate::model::TextConfig;
@@ -18,9 +19,9 @@ struct Layer<B: Backend> {
 /// The text encoder.
 pub(crate) struct TextEncoder<B: Backend> {
     /// (vocabulary, width), looked up on the host.
-    tokens: HostTensor,
+    tokens: Table,
     /// (positions, width)
-    positions: HostTensor,
+    positions: Table,
     layers: Vec<Layer<B>>,
     final_norm: B::Norm,
     config: TextConfig,
@@ -31,8 +32,11 @@ impl<B: Backend> TextEncoder<B> {
         let width = config.width;
         let norm = NormSpec::Layer { epsilon: config.epsilon };
         let embedding = |part: &str| format!("text_model.embeddings.{part}_embedding.weight");
-        let tokens = layers.tensor(&embedding("token"), &[config.vocab_size, width])?;
-        let positions = layers.tensor(&embedding("position"), &[config.positions, width])?;
+        let mut table = |part: &str, rows: usize| {
+            Ok::<_, Error>(Table::new(layers.tensor(&embedding(part), &[rows, width])?))
+        };
+        let tokens = table("token", config.vocab_size)?;
+        let positions = table("position", config.positions)?;
         let mut stack = Vec::with_capacity(config.layers);
         for index in 0..config.layers {
             let at = |part: &str| format!("text_model.encoder.layers.{index}.{part}");
@@ -57,8 +61,12 @@ impl<B: Backend> TextEncoder<B> {
 
     /// What the tables take that are looked up on the host, in bytes.
     pub(crate) fn table_bytes(&self) -> u64 {
-        let numbers = |table: &HostTensor| table.shape().iter().product::<usize>() as u64;
-        (numbers(&self.tokens) + numbers(&self.positions)) * size_of::<f32>() as u64
+        self.tokens.bytes() + self.positions.bytes()
+    }
+
+    /// What they take at most where their numbers all are f16, or not, in bytes.
+    pub(crate) fn table_bytes_of(&self, half: bool) -> u64 {
+        self.tokens.bytes_of(half) + self.positions.bytes_of(half)
     }
 
     /// Tokens of a prompt, and values of each.
@@ -69,20 +77,20 @@ impl<B: Backend> TextEncoder<B> {
     /// (prompts, 1, tokens, width) from prompts of equal length.
     pub(crate) fn forward(&self, backend: &B, prompts: &[&[u32]]) -> Result<HostTensor> {
         let (width, length) = (self.config.width, self.config.positions);
-        let mut embedded = Vec::with_capacity(prompts.len() * length * width);
+        let mut embedded = vec![0.0; prompts.len() * length * width];
+        let mut places = embedded.chunks_exact_mut(width.max(1));
         for ids in prompts {
             if ids.len() != length {
                 return Err(Error::internal(format!("{} tokens, wanted {length}", ids.len())));
             }
-            for (&id, position) in ids.iter().zip(self.positions.data().chunks(width)) {
-                let start = id as usize * width;
-                let token = self.tokens.data().get(start..start + width).ok_or_else(|| {
-                    Error::bad_model(format!(
+            for ((position, &id), place) in ids.iter().enumerate().zip(&mut places) {
+                if !self.tokens.add(id as usize, place) {
+                    return Err(Error::bad_model(format!(
                         "token id {id} is beyond the vocabulary of {}",
                         self.config.vocab_size
-                    ))
-                })?;
-                embedded.extend(token.iter().zip(position).map(|(t, p)| t + p));
+                    )));
+                }
+                self.positions.add(position, place);
             }
         }
         let embedded = HostTensor::new([prompts.len(), 1, length, width], embedded)?;

@@ -224,7 +224,7 @@ impl<B: Backend> Unet<B> {
         let mut skips = vec![x.clone()];
         for block in &self.down {
             for stage in &block.stages {
-                x = run.stage(stage, (&x).into(), &mut skips)?;
+                x = run.stage(stage, x, None, &mut skips)?;
                 skips.push(x.clone());
             }
             if let Some(conv) = &block.downsample {
@@ -233,12 +233,12 @@ impl<B: Backend> Unet<B> {
             }
         }
         for stage in &self.middle {
-            x = run.stage(stage, (&x).into(), &mut skips)?;
+            x = run.stage(stage, x, None, &mut skips)?;
         }
         for block in &self.up {
             for stage in &block.stages {
                 let Some(skip) = skips.pop() else { break };
-                x = run.stage(stage, (&x, &skip).into(), &mut skips)?;
+                x = run.stage(stage, x, Some(skip), &mut skips)?;
             }
             if let (Some(conv), Some(skip)) = (&block.upsample, skips.last()) {
                 // The size of the skip, not twice the size: latents need not be multiples of 8.
@@ -265,12 +265,13 @@ impl<B: Backend> Run<'_, B> {
     fn stage(
         &mut self,
         stage: &Stage<B>,
-        x: Sources<'_, B::Tensor>,
+        x: B::Tensor,
+        skip: Option<B::Tensor>,
         skips: &mut [B::Tensor],
     ) -> Result<B::Tensor> {
         let (time, rest) = self.time.split_at(1);
         self.time = rest;
-        let x = stage.resnet.forward(self.backend, x, Some(&time[0]))?;
+        let x = stage.resnet.forward(self.backend, x, skip, Some(&time[0]))?;
         let Some(transformer) = &stage.transformer else {
             return Ok(x);
         };

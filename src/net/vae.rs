@@ -162,7 +162,7 @@ impl<B: Backend> Half<B> {
 impl<B: Backend> Block<B> {
     fn resnets(&self, backend: &B, mut x: B::Tensor) -> Result<B::Tensor> {
         for resnet in &self.resnets {
-            x = resnet.forward(backend, (&x).into(), None)?;
+            x = resnet.forward(backend, x, None, None)?;
         }
         Ok(x)
     }
@@ -170,8 +170,8 @@ impl<B: Backend> Block<B> {
 
 impl<B: Backend> Middle<B> {
     fn forward(&self, backend: &B, x: B::Tensor) -> Result<B::Tensor> {
-        let x = self.resnets[0].forward(backend, (&x).into(), None)?;
+        let x = self.resnets[0].forward(backend, x, None, None)?;
         let x = self.attention.forward(backend, &x)?;
-        self.resnets[1].forward(backend, (&x).into(), None)
+        self.resnets[1].forward(backend, x, None, None)
     }
 }

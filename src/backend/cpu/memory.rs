@@ -1,54 +1,15 @@
 //! In: the sizes that a network asks for. Out: buffers, aligned for vectors and used again and again, and
 //! [`Tensor`], an activation in one of them.
-#![allow(unsafe_code, reason = "lines of 16 values seen as values")]
+#![allow(unsafe_code, reason = "a place that threads share")]
 
+use super::lines::{Line, Lines};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// One cache line, so that a vector never straddles two.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
 /// Buffers from this many bytes on are used again for their own size only; smaller ones also for one that is a
 /// quarter less.
 const LARGE_BYTES: usize = 1 << 20;
-
-/// As many lines of zeros, in memory that the system hands out when it is written first, in large pages where
-/// there are many: one fault for 2 MiB instead of 512.
-fn zeros(count: usize) -> Vec<Line> {
-    use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-    if count == 0 {
-        return Vec::new();
-    }
-    let Ok(layout) = Layout::array::<Line>(count) else {
-        // More than there are addresses; the vector says so in its own way.
-        return vec![Line([0.0; 16]); count];
-    };
-    // SAFETY: the layout is not empty.
-    let at = unsafe { alloc_zeroed(layout) };
-    if at.is_null() {
-        handle_alloc_error(layout);
-    }
-    #[cfg(target_os = "linux")]
-    if layout.size() >= HUGE_BYTES {
-        unsafe extern "C" {
-            fn madvise(at: *mut std::ffi::c_void, length: usize, advice: i32) -> i32;
-        }
-        const MADV_HUGEPAGE: i32 = 14;
-        let start = at.wrapping_add(at.align_offset(4096));
-        let whole = (layout.size() - 4096) / 4096 * 4096;
-        // SAFETY: whole pages within the allocation; their content stays. An error costs speed only.
-        unsafe { madvise(start.cast(), whole, MADV_HUGEPAGE) };
-    }
-    // SAFETY: allocated as a vector of lines would be; zeros are lines.
-    unsafe { Vec::from_raw_parts(at.cast(), count, count) }
-}
-
-/// Allocations of as many bytes ask for large pages.
-#[cfg(target_os = "linux")]
-const HUGE_BYTES: usize = 4 << 20;
 
 /// Buffers that wait to be used again. A network asks for the same sizes at every step, and fresh memory
 /// of the system costs a fault per page.
@@ -61,7 +22,7 @@ pub(super) struct Pool(Mutex<Buffers>);
 #[derive(Default)]
 struct Buffers {
     /// By their number of lines.
-    idle: BTreeMap<usize, Vec<Vec<Line>>>,
+    idle: BTreeMap<usize, Vec<Lines>>,
     idle_bytes: usize,
     used_bytes: usize,
     /// The most that was in use.
@@ -70,7 +31,7 @@ struct Buffers {
 
 impl Buffers {
     /// An idle buffer for `lines`.
-    fn found(&mut self, lines: usize) -> Option<Vec<Line>> {
+    fn found(&mut self, lines: usize) -> Option<Lines> {
         let more = if lines * size_of::<Line>() < LARGE_BYTES { lines / 4 } else { 0 };
         let size = *self.idle.range(lines..=lines + more).next()?.0;
         let buffers = self.idle.get_mut(&size)?;
@@ -83,7 +44,7 @@ impl Buffers {
     }
 
     /// Takes idle buffers out until the others fit beside what is in use, the largest first.
-    fn surplus(&mut self) -> Vec<Vec<Line>> {
+    fn surplus(&mut self) -> Vec<Lines> {
         let mut out = Vec::new();
         while self.used_bytes + self.idle_bytes > self.peak_bytes
             && let Some(mut largest) = self.idle.last_entry()
@@ -106,21 +67,21 @@ impl Pool {
         let (found, surplus) = {
             let mut buffers = self.0.lock();
             let found = buffers.found(lines);
-            buffers.used_bytes += found.as_ref().map_or(lines, Vec::len) * size_of::<Line>();
+            buffers.used_bytes += found.as_ref().map_or(lines, Lines::len) * size_of::<Line>();
             buffers.peak_bytes = buffers.peak_bytes.max(buffers.used_bytes);
             let surplus = if found.is_none() { buffers.surplus() } else { Vec::new() };
             (found, surplus)
         };
         drop(surplus);
-        let lines = found.unwrap_or_else(|| zeros(lines));
+        let lines = found.unwrap_or_else(|| Lines::zeros(lines));
         Buffer { lines, length, pool: Arc::clone(self) }
     }
 
     /// A new buffer of `length` zeros, no larger than it must be: for what stays.
     pub(super) fn fresh(self: &Arc<Self>, length: usize) -> Buffer {
-        let lines = zeros(length.div_ceil(16));
+        let lines = Lines::zeros(length.div_ceil(16));
         let mut buffers = self.0.lock();
-        buffers.used_bytes += size_of_val(&*lines);
+        buffers.used_bytes += lines.bytes();
         buffers.peak_bytes = buffers.peak_bytes.max(buffers.used_bytes);
         Buffer { lines, length, pool: Arc::clone(self) }
     }
@@ -135,8 +96,8 @@ impl Pool {
         bytes
     }
 
-    fn give_back(&self, lines: Vec<Line>) {
-        let bytes = size_of_val(&*lines);
+    fn give_back(&self, lines: Lines) {
+        let bytes = lines.bytes();
         let mut buffers = self.0.lock();
         buffers.used_bytes -= bytes;
         if bytes > 0 {
@@ -174,20 +135,18 @@ impl Pool {
 
 /// A run of values that returns to its pool.
 pub(super) struct Buffer {
-    lines: Vec<Line>,
+    lines: Lines,
     length: usize,
     pool: Arc<Pool>,
 }
 
 impl Buffer {
     pub(super) fn values(&self) -> &[f32] {
-        // SAFETY: a `Line` is 16 values without gaps, and `length` of them lie within the lines.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+        &self.lines.values()[..self.length]
     }
 
     pub(super) fn values_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above; `self` is borrowed alone.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.length) }
+        &mut self.lines.values_mut()[..self.length]
     }
 }
 

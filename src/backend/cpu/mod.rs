@@ -9,6 +9,7 @@ mod conv;
 mod finish;
 mod function;
 mod level;
+mod lines;
 mod memory;
 mod norm;
 mod product;

@@ -262,8 +262,8 @@ impl Kernel for Block<'_> {
 }
 
 impl State {
-    /// Turns the scores of query `query` into weights 2^(scale (score - highest)), adds them to its sums, and, where
-    /// the maximum moves, shrinks what was summed and `mixed` before.
+    /// Turns the scores of query `query` into weights 2^(scale (score - highest)) and adds them to its sums; where the
+    /// maximum moves, it first shrinks what was summed and `mixed`.
     ///
     /// # Safety
     /// The processor has the instructions of `S`; scores are whole vectors, an even number of them and, if that isn't
@@ -281,30 +281,38 @@ impl State {
         // SAFETY: by the caller's promise; arrays hold the longest vector.
         unsafe {
             let count = if VECTORS > 0 { VECTORS } else { scores.len() / S::LANES };
-            let mut most = [S::load(scores.as_ptr()); 2];
-            for vector in 1..count {
-                let most = &mut most[vector % 2];
-                *most = most.max(S::load(scores.as_ptr().add(vector * S::LANES)));
+            let score = |vector: usize| scores.as_ptr().add(vector * S::LANES);
+            if *highest == f32::NEG_INFINITY {
+                let mut most = S::load(score(0));
+                for vector in 1..count {
+                    most = most.max(S::load(score(vector)));
+                }
+                *highest = most.highest();
             }
-            let most = most[0].max(most[1]);
-            let most = most.highest();
-            if (most - *highest) * scale > RISE || *highest == f32::NEG_INFINITY {
+            // The maximum as it was serves nearly always, so that one pass does.
+            loop {
+                let (factor, offset) = (S::splat(scale), S::splat(-*highest * scale));
+                let limit = S::splat(*highest + RISE / scale);
+                let mut most = [S::load(score(0)); 2];
+                let mut sum = [S::load(sums.as_ptr()), S::splat(0.0)];
+                for vector in (0..count).step_by(2) {
+                    let (a, b) = (S::load(score(vector)), S::load(score(vector + 1)));
+                    most = [most[0].max(a), most[1].max(b)];
+                    let (a, b) = (a.mul_add(factor, offset), b.mul_add(factor, offset));
+                    let (a, b) = (a.exp2(), b.exp2());
+                    sum = [sum[0].add(a), sum[1].add(b)];
+                    a.narrow_both(b, out.add(vector * S::LANES));
+                }
+                let most = most[0].max(most[1]);
+                if !most.any_above(limit) {
+                    return sum[0].add(sum[1]).store(sums.as_mut_ptr());
+                }
+                let most = most.highest();
                 let shrink = ((*highest - most) * scale).exp2();
                 *highest = most;
                 S::load(sums.as_ptr()).mul(S::splat(shrink)).store(sums.as_mut_ptr());
                 mixed.iter_mut().for_each(|value| *value *= shrink);
             }
-            let (factor, offset) = (S::splat(scale), S::splat(-*highest * scale));
-            let mut sum = [S::load(sums.as_ptr()), S::splat(0.0)];
-            for vector in (0..count).step_by(2) {
-                let place = vector * S::LANES;
-                let a = S::load(scores.as_ptr().add(place)).mul_add(factor, offset).exp2();
-                let b = S::load(scores.as_ptr().add(place + S::LANES));
-                let b = b.mul_add(factor, offset).exp2();
-                sum = [sum[0].add(a), sum[1].add(b)];
-                a.narrow_both(b, out.add(place));
-            }
-            sum[0].add(sum[1]).store(sums.as_mut_ptr());
         }
     }
 }

@@ -1,15 +1,16 @@
 //! In: a convolution's weights, then pictures. Out: the convolution of them.
 #![allow(unsafe_code, reason = "products whose results are seen here")]
 
+use super::band::{self, Filling, Part, Pictures};
 use super::finish::{Result16, Write};
-use super::packed::Packed;
+use super::packed::{DEPTH, Packed};
 use super::product::product;
 use super::source::{Padded, Places, Source};
 use super::tensor::Tensor;
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::rows::Geometry;
-use crate::backend::{Activation, Add, ConvSpec, HostTensor, Sources};
+use crate::backend::{Activation, Add, ConvSpec, HostTensor, Operand, Sources};
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -36,6 +37,22 @@ enum Form {
 fn enlarges(kernel: [usize; 2], spec: ConvSpec) -> bool {
     let same = kernel == [3, 3] && [spec.stride, spec.before, spec.after] == [1, 1, 1];
     same && spec.upsamples
+}
+
+/// What a convolution copies of its operand before it begins, in bytes.
+pub(super) fn copied_bytes(x: Operand) -> u64 {
+    let whole = x.shape[3].is_multiple_of(DEPTH) && x.second.is_multiple_of(DEPTH);
+    if whole && !x.normed && is_point(x.kernel, x.spec) {
+        return 0;
+    }
+    let zeros = [[x.spec.before; 2], [x.spec.after; 2]];
+    let most = if x.resized { usize::MAX } else { band::WHOLE };
+    band::copied_bytes(x.joined(), zeros, x.spec.stride, most).unwrap_or_default() as u64
+}
+
+/// Whether a kernel reads one pixel for each of the same size.
+fn is_point(kernel: [usize; 2], spec: ConvSpec) -> bool {
+    kernel == [1, 1] && spec == ConvSpec::same(0)
 }
 
 /// What the packed weights of a convolution (outputs, channels, height, width) will take, in bytes.
@@ -113,19 +130,22 @@ impl Conv {
         Ok((geometry, [[self.spec.before; 2], [self.spec.after; 2]]))
     }
 
-    /// conv(x) + add
+    /// conv(x) + add, copies of up to `whole` bytes being made whole.
     pub(super) fn run(
         &self,
-        level: Level,
-        pool: &Arc<Pool>,
+        (level, pool, whole): (Level, &Arc<Pool>, usize),
         x: Sources<'_, Tensor>,
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
-        let [n, h, w, _] = x.first.shape;
+        let [n, h, w, first] = x.first.shape;
         let (geometry, zeros) = self.geometry([h, w])?;
-        let point = self.kernel == [1, 1] && self.spec == ConvSpec::same(0);
+        let point = is_point(self.kernel, self.spec);
         if let Some(source) = Source::plain(x).filter(|_| point) {
             return Ok(self.product(level, pool, &source, [n, h, w], add));
+        }
+        let shape = [n, h, w, first + x.second.map_or(0, Tensor::channels)];
+        if band::copied_bytes(shape, zeros, self.spec.stride, whole).is_none() {
+            return Ok(self.run_bands(level, pool, x, Filling::Same, &geometry, add));
         }
         let padded = Padded::copied(pool, x, [h, w], zeros, self.spec.stride);
         Ok(self.run_padded(level, pool, &padded, n, &geometry, add))
@@ -146,6 +166,28 @@ impl Conv {
         self.product(level, pool, &source, [samples, h, w], add)
     }
 
+    /// conv(filling of x) + add, of which no copy is held.
+    pub(super) fn run_bands(
+        &self,
+        level: Level,
+        pool: &Arc<Pool>,
+        x: Sources<'_, Tensor>,
+        filling: Filling<'_>,
+        geometry: &Geometry,
+        add: Add<'_, Tensor>,
+    ) -> Tensor {
+        let Geometry { kernel, stride, before, output: [h, w], .. } = *geometry;
+        let shape = [x.first.shape[0], h, w, self.outputs];
+        let mut out = Result16::new(pool, shape);
+        let weight = self.plain(pool);
+        let finish = Write::new(out.shared(), Activation::Identity, &add, weight);
+        let part = Part { kernel, corner: [0, 0], places: Places::Same, weight, finish };
+        let pictures = Pictures { x, filling, before, window: kernel, stride, grid: [h, w] };
+        // SAFETY: `out` has a value for each pixel and output.
+        unsafe { band::convolve(level, pool, &pictures, &[part]) }
+        out.tensor(shape)
+    }
+
     fn product(
         &self,
         level: Level,
@@ -163,11 +205,10 @@ impl Conv {
         out.tensor(shape)
     }
 
-    /// conv(u), u being `x` enlarged to `size`.
+    /// conv(u), u being `x` enlarged to `size`, copies of up to `whole` bytes being made whole.
     pub(super) fn run_enlarged(
         &self,
-        level: Level,
-        pool: &Arc<Pool>,
+        (level, pool, whole): (Level, &Arc<Pool>, usize),
         x: &Tensor,
         size: [usize; 2],
     ) -> Result<Tensor> {
@@ -182,20 +223,32 @@ impl Conv {
         };
         let shape = [n, size[0], size[1], self.outputs];
         let mut out = Result16::new(pool, shape);
-        let padded = Padded::copied(pool, x.into(), [h, w], [[1, 1]; 2], 1);
-        for (parity, weight) in doubled.iter().enumerate() {
-            let corner = [parity / 2, parity % 2];
-            let geometry = Geometry {
-                kernel: [2, 2],
-                stride: 1,
-                before: [1, 1],
-                output: [h, w],
-                enlarged: [h, w],
-            };
-            let source = Source::padded(&padded, n, &geometry, corner, Places::Every2(corner));
+        let (kernel, zeros) = ([2, 2], [[1, 1]; 2]);
+        let parts = [0, 1, 2, 3].map(|parity| {
+            let (corner, weight) = ([parity / 2, parity % 2], &doubled[parity]);
             let finish = Write::new(out.shared(), Activation::Identity, &Add::Nothing, weight);
+            Part { kernel, corner, places: Places::Every2(corner), weight, finish }
+        });
+        if band::copied_bytes(x.shape, zeros, 1, whole).is_none() {
+            let pictures = Pictures {
+                x: x.into(),
+                filling: Filling::Same,
+                before: [1, 1],
+                window: [3, 3],
+                stride: 1,
+                grid: [h, w],
+            };
             // SAFETY: each of the four writes pixels of its own.
-            unsafe { product(level, &source, weight, &finish) }
+            unsafe { band::convolve(level, pool, &pictures, &parts) }
+            return Ok(out.tensor(shape));
+        }
+        let padded = Padded::copied(pool, x.into(), [h, w], zeros, 1);
+        for Part { corner, places, weight, finish, .. } in &parts {
+            let geometry =
+                Geometry { kernel, stride: 1, before: [1, 1], output: [h, w], enlarged: [h, w] };
+            let source = Source::padded(&padded, n, &geometry, *corner, *places);
+            // SAFETY: each of the four writes pixels of its own.
+            unsafe { product(level, &source, weight, finish) }
         }
         Ok(out.tensor(shape))
     }

@@ -25,11 +25,17 @@ pub(super) enum Result16 {
     Full(Buffer),
 }
 
+/// Results of fewer channels are no layers within a network but what comes out of it, and are kept in f32.
+const FEW: usize = 16;
+
+/// Bytes of a value of a result of so many channels.
+pub(super) fn value_bytes(channels: usize) -> usize {
+    if channels < FEW { size_of::<f32>() } else { size_of::<bf16>() }
+}
+
 impl Result16 {
-    /// Room for `shape`: f32 where there are few channels, for then they are no layer within a network but what
-    /// comes out of it.
+    /// Room for `shape`.
     pub(super) fn new(pool: &Arc<Pool>, shape: [usize; 4]) -> Self {
-        const FEW: usize = 16;
         let length = shape.iter().product();
         if shape[3] < FEW {
             Result16::Full(pool.take(length))

@@ -6,13 +6,17 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+mod band;
 mod conv;
 mod finish;
 mod function;
+#[cfg(test)]
+mod instructions;
 mod norm;
 mod packed;
 mod product;
 mod source;
+mod statistics;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -26,12 +30,14 @@ use crate::backend::{
 };
 use crate::error::{Error, Result};
 use attention::{Head, Part, attend};
+use band::Filling;
 pub(in crate::backend) use conv::Conv;
 use finish::{Gate, Result16, Write};
 use norm::{Target, normalize};
 use packed::{COLUMNS, Packed};
 use product::{product, share};
 use source::{Layout, Padded, Places, Source};
+use statistics::Factors;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 pub(in crate::backend) use tensor::Tensor;
@@ -45,6 +51,8 @@ pub struct CpuBf16 {
     weights: Arc<AtomicU64>,
     /// What is done in f32.
     full: Cpu,
+    /// Pictures of which a convolution would have to copy more bytes are convolved in bands.
+    whole: usize,
 }
 
 /// A linear layer.
@@ -56,7 +64,22 @@ impl CpuBf16 {
     /// A backend that uses the instructions of `level`, or, where this processor lacks them, the best it has.
     pub fn new(level: Level) -> Self {
         let level = if level.is_available() { level } else { Level::best() };
-        CpuBf16 { level, pool: Arc::default(), weights: Arc::default(), full: Cpu::new(level) }
+        let full = Cpu::new(level);
+        CpuBf16 { level, pool: Arc::default(), weights: Arc::default(), full, whole: band::WHOLE }
+    }
+
+    /// The same, all of whose convolutions of pictures of more than one pixel go in bands.
+    #[cfg(test)]
+    fn in_bands(level: Level) -> Self {
+        CpuBf16 { whole: 0, ..CpuBf16::new(level) }
+    }
+
+    /// The most bytes of activations that `work` holds at one time.
+    #[cfg(test)]
+    pub(crate) fn held_during(&self, work: impl FnOnce()) -> u64 {
+        let mut full = 0;
+        let held = self.pool.during(|| full = self.full.held_during(work));
+        held + full
     }
 
     /// The instructions in use.
@@ -112,6 +135,11 @@ impl CpuBf16 {
         Tensor::new(shape, out)
     }
 
+    /// What convolutions are done with.
+    fn means(&self) -> (Level, &Arc<Pool>, usize) {
+        (self.level, &self.pool, self.whole)
+    }
+
     /// Calls `operation` with the sources in bf16.
     fn with_sources<R>(
         &self,
@@ -156,11 +184,12 @@ impl Backend for CpuBf16 {
 
     fn footprint(&self) -> Footprint {
         Footprint {
-            value: size_of::<half::bf16>(),
+            value: finish::value_bytes,
             // A task's block of rows and sums.
             thread: 3 << 20,
             conv: |shape, spec, _| conv::packed_bytes(shape, spec),
             linear: |[outputs, inputs], _| packed::packed_bytes([1, inputs, outputs]),
+            copied: conv::copied_bytes,
             ..Footprint::default()
         }
     }
@@ -212,7 +241,7 @@ impl Backend for CpuBf16 {
     }
 
     fn conv2d(&self, x: Sources<'_, Tensor>, conv: &Conv, add: Add<'_, Tensor>) -> Result<Tensor> {
-        self.with_add(add, |add| self.with_sources(x, |x| conv.run(self.level, &self.pool, x, add)))
+        self.with_add(add, |add| self.with_sources(x, |x| conv.run(self.means(), x, add)))
     }
 
     fn norm_conv2d(
@@ -225,14 +254,21 @@ impl Backend for CpuBf16 {
     ) -> Result<Tensor> {
         let [n, h, w, _] = x.first.shape;
         let (geometry, zeros) = conv.geometry([h, w])?;
+        let (level, pool) = (self.level, &self.pool);
         let shape = [n, h, w, norm.scale.len()];
-        let mut padded = Padded::new(&self.pool, shape, zeros, geometry.stride);
+        let copied = band::copied_bytes(shape, zeros, geometry.stride, self.whole);
+        if let (NormSpec::Group { groups, epsilon }, None) = (norm.spec, copied) {
+            return Ok(self.with_sources(x, |x| {
+                let factors = Factors::new(level, x, groups, epsilon, norm);
+                let filling = Filling::Normed(&factors, activation);
+                self.with_add(add, |add| conv.run_bands(level, pool, x, filling, &geometry, add))
+            }));
+        }
+        let mut padded = Padded::new(pool, shape, zeros, geometry.stride);
         let target = padded.target();
         // SAFETY: `padded` has room for all channels of each pixel.
-        self.with_sources(x, |x| unsafe { normalize(self.level, x, norm, activation, target) });
-        self.with_add(add, |add| {
-            Ok(conv.run_padded(self.level, &self.pool, &padded, n, &geometry, add))
-        })
+        self.with_sources(x, |x| unsafe { normalize(level, x, norm, activation, target) });
+        self.with_add(add, |add| Ok(conv.run_padded(level, pool, &padded, n, &geometry, add)))
     }
 
     fn upsample_conv2d(
@@ -242,7 +278,7 @@ impl Backend for CpuBf16 {
         width: usize,
         conv: &Conv,
     ) -> Result<Tensor> {
-        conv.run_enlarged(self.level, &self.pool, &x.brain(&self.pool), [height, width])
+        conv.run_enlarged(self.means(), &x.brain(&self.pool), [height, width])
     }
 
     fn normalize(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {

@@ -102,6 +102,27 @@ fn cut(length: usize, parts: usize, unit: usize, part: usize) -> Range<usize> {
     at(part)..at(part + 1)
 }
 
+/// Pairs of tiles of outputs.
+fn pairs<F: Finish>(weight: &Packed) -> usize {
+    if F::GATED { weight.columns() / 2 } else { weight.columns().div_ceil(2) }
+}
+
+/// As [`product`], on this thread alone.
+///
+/// # Safety
+/// As for [`product`].
+pub(super) unsafe fn product_here<F: Finish>(
+    level: Level,
+    source: &Source<'_>,
+    weight: &Packed,
+    finish: &F,
+) {
+    assert_eq!(source.blocks(), weight.blocks(), "blocks of inputs");
+    let (rows, columns) = (0..source.tiles(), 0..pairs::<F>(weight));
+    // SAFETY: the caller's promise for `finish`.
+    unsafe { run(level, Task { level, source, weight, finish, rows, columns }) }
+}
+
 /// The product of the rows of `source` and `weight`, to `finish`.
 ///
 /// # Safety
@@ -114,7 +135,7 @@ pub(super) unsafe fn product<F: Finish>(
 ) {
     assert_eq!(source.blocks(), weight.blocks(), "blocks of inputs");
     let tiles = source.tiles();
-    let columns = if F::GATED { weight.columns() / 2 } else { weight.columns().div_ceil(2) };
+    let columns = pairs::<F>(weight);
     if tiles == 0 || columns == 0 {
         return;
     }

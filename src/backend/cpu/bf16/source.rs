@@ -43,7 +43,51 @@ pub(super) struct Padded {
     size: [usize; 2],
 }
 
+/// Values of a pixel that holds `blocks` blocks of channels: pixels an even number of cache lines apart share few
+/// places of a cache.
+fn pixel_of(blocks: usize) -> usize {
+    (blocks + usize::from(blocks.is_multiple_of(2))) * DEPTH
+}
+
+/// What [`Padded::new`] takes for the same, in bytes.
+pub(super) fn padded_bytes(
+    [n, h, w, c]: [usize; 4],
+    [before, after]: [[usize; 2]; 2],
+    step: usize,
+) -> usize {
+    let blocks = c.div_ceil(DEPTH).max(1);
+    let pixel = if before == [0, 0] { blocks * DEPTH } else { pixel_of(blocks) };
+    let pixels = (h + before[0] + after[0]).saturating_mul(w + before[1] + after[1]);
+    let all = n.saturating_mul(pixels).saturating_add(ROWS * step);
+    all.saturating_mul(pixel).saturating_mul(size_of::<bf16>())
+}
+
+/// What [`Padded::band`] takes for the same, in bytes.
+pub(super) fn band_bytes([h, w, c]: [usize; 3], step: usize) -> usize {
+    (h * w + ROWS * step) * pixel_of(c.div_ceil(DEPTH).max(1)) * size_of::<bf16>()
+}
+
 impl Padded {
+    /// Room for a band of `h` x `w` pixels, zeros around them included, of `c` channels; who fills it writes all of
+    /// them, channels as for [`Padded::new`]. Results are `step` pixels apart.
+    pub(super) fn band(pool: &Arc<Pool>, [h, w, c]: [usize; 3], step: usize) -> Self {
+        let blocks = c.div_ceil(DEPTH).max(1);
+        let pixel = pixel_of(blocks);
+        let values = Brain::take(pool, (h * w + ROWS * step) * pixel);
+        let layout = Layout { sample: h * w * pixel, line: w * pixel, pixel, start: 0 };
+        Padded { values, layout, blocks, size: [h, w] }
+    }
+
+    /// All of it.
+    pub(super) fn values_mut(&mut self) -> &mut [bf16] {
+        self.values.values_mut()
+    }
+
+    /// Channels that are read.
+    pub(super) fn channels(&self) -> usize {
+        self.blocks * DEPTH
+    }
+
     /// Room for `samples` pictures of `h` x `w` pixels, whose borders are zero already; who fills it writes all
     /// channels of each pixel, zeros behind the last. Results are `step` pixels apart.
     pub(super) fn new(
@@ -53,8 +97,7 @@ impl Padded {
         step: usize,
     ) -> Self {
         let blocks = c.div_ceil(DEPTH).max(1);
-        // Pixels an even number of cache lines apart share few places of a cache.
-        let pixel = (blocks + usize::from(before != [0, 0] && blocks.is_multiple_of(2))) * DEPTH;
+        let pixel = if before == [0, 0] { blocks * DEPTH } else { pixel_of(blocks) };
         let size = [h + before[0] + after[0], w + before[1] + after[1]];
         let (line, sample) = (size[1] * pixel, size[0] * size[1] * pixel);
         let start = before[0] * line + before[1] * pixel;
@@ -75,7 +118,7 @@ impl Padded {
 
     /// For normalised values.
     pub(super) fn target(&mut self) -> Target {
-        let channels = self.blocks * DEPTH;
+        let channels = self.channels();
         Target { values: self.values.values_mut().as_mut_ptr(), layout: self.layout, channels }
     }
 
@@ -136,6 +179,14 @@ pub(super) enum Places {
     Every2([usize; 2]),
 }
 
+/// What part of a result rows stand in: from this sample, line and column on, all of them as the rows' grid counts,
+/// of samples of this height and width.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    pub(super) first: [usize; 3],
+    pub(super) size: [usize; 2],
+}
+
 /// Rows without neighbours above or below.
 pub(super) fn pixels(rows: usize) -> Geometry {
     let size = [1, rows];
@@ -156,6 +207,7 @@ pub(super) struct Source<'a> {
     /// Tiles of a line; none where tiles run on from line to line, this many rows apart.
     line: Result<usize, usize>,
     places: Places,
+    frame: Frame,
 }
 
 impl<'a> Source<'a> {
@@ -175,7 +227,8 @@ impl<'a> Source<'a> {
         let [n, h, w, _] = x.first.shape;
         let tiles = (n * h * w).div_ceil(ROWS);
         let grid = [1, 1, n * h * w];
-        Some(Source { segments, taps: vec![0], grid, tiles, line: Ok(tiles), places: Places::Same })
+        let (places, frame) = (Places::Same, Frame { first: [0; 3], size: [1, n * h * w] });
+        Some(Source { segments, taps: vec![0], grid, tiles, line: Ok(tiles), places, frame })
     }
 
     /// The pixels under a kernel, of `samples` pictures that are padded as `geometry` says or more, `corner`
@@ -203,7 +256,13 @@ impl<'a> Source<'a> {
         };
         let layout = Layout { sample, line: step * line, pixel: step * pixel, start };
         let segments = vec![Segment { values: x.values.values(), layout, blocks: x.blocks }];
-        Source { segments, taps, grid: [samples, h, w], tiles, line: line_tiles, places }
+        let frame = Frame { first: [0; 3], size: [h, w] };
+        Source { segments, taps, grid: [samples, h, w], tiles, line: line_tiles, places, frame }
+    }
+
+    /// The same, as a part of a larger result.
+    pub(super) fn within(self, frame: Frame) -> Self {
+        Source { frame, ..self }
     }
 
     /// Tiles of rows.
@@ -239,6 +298,7 @@ impl<'a> Source<'a> {
     pub(super) fn places(&self, tile: usize) -> [u32; ROWS] {
         let (sample, tile) = (tile / self.tiles, tile % self.tiles);
         let [_, h, w] = self.grid;
+        let Frame { first: [sample0, y0, x0], size: [height, width] } = self.frame;
         let [mut y, mut x] = self.first(tile);
         let done = match self.line {
             Ok(across) => (tile % across * ROWS).saturating_sub(x),
@@ -246,9 +306,10 @@ impl<'a> Source<'a> {
         };
         std::array::from_fn(|row| {
             let inside = x < w && y < h && row >= done;
+            let (line, column) = ((sample0 + sample) * height + y0 + y, x0 + x);
             let place = match self.places {
-                Places::Same => (sample * h + y) * w + x,
-                Places::Every2([dy, dx]) => ((sample * h + y) * 2 + dy) * 2 * w + 2 * x + dx,
+                Places::Same => line * width + column,
+                Places::Every2([dy, dx]) => (line * 2 + dy) * 2 * width + 2 * column + dx,
             };
             x += 1;
             if let Err(apart) = self.line

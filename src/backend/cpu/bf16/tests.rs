@@ -5,7 +5,7 @@ use crate::backend::cpu::Level;
 use crate::backend::cpu::tests::{
     SHAPES, Source, activated, attended, convolved, joined, normed, wide,
 };
-use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec};
+use crate::backend::{Activation, Add, Backend, ConvSpec, HostTensor, NormSpec, Sources};
 use half::bf16;
 
 /// The root of the mean square of a difference, relative to that of the values: a result's own rounding.
@@ -18,7 +18,9 @@ fn levels() -> Vec<CpuBf16> {
     for level in lack {
         println!("skipped: this processor has no {level}");
     }
-    have.into_iter().map(CpuBf16::new).collect()
+    // Small pictures are copied whole, large ones go in bands: the best level does either with all of them.
+    let banded = CpuBf16::in_bands(Level::best());
+    have.into_iter().map(CpuBf16::new).chain([banded]).collect()
 }
 
 fn rounded(x: &HostTensor) -> HostTensor {
@@ -334,4 +336,84 @@ fn latents_and_predictions_stay_in_f32() {
     let prediction = cpu.conv2d((&latent).into(), &conv, Add::Nothing).unwrap();
     let prediction = cpu.download(&prediction).unwrap();
     assert!(prediction.data().iter().any(|&v| bf16::from_f32(v).to_f32() != v));
+}
+
+#[test]
+fn what_is_no_number_stays_none_in_attention() {
+    for cpu in levels() {
+        let mut source = Source(8);
+        // The largest of a block of keys, the first of the next, and a width that fills no tile.
+        for (tokens, width) in [(70, 20), (300, 64)] {
+            let (heads, c) = (2, 2 * width);
+            let pitch = 3 * c;
+            // A number of a query, of a key, of a value, of the second head.
+            for (part, token) in [(0, 0), (0, 69), (1, 0), (1, 37), (1, 69), (2, 3), (2, 69)] {
+                let mut values = source.tensor(&[1, 1, tokens, pitch]).into_data();
+                values[token * pitch + part * c + width + 5] = f32::NAN;
+                let qkv = HostTensor::new([1, 1, tokens, pitch], values).unwrap();
+                let qkv = cpu.upload(&qkv).unwrap();
+                for causal in [false, true] {
+                    let got = cpu.self_attention(&qkv, heads, causal).unwrap();
+                    let got = cpu.download(&got).unwrap();
+                    for (row, values) in got.data().chunks(c).enumerate() {
+                        let what =
+                            format!("{} part {part} of {token}, {causal}, {row}", cpu.level());
+                        let (whole, hit) = values.split_at(width);
+                        assert!(whole.iter().all(|v| v.is_finite()), "{what}");
+                        let sees = if part == 0 { row == token } else { !causal || row >= token };
+                        for (column, v) in hit.iter().enumerate() {
+                            // A value mixes with no other column's; with a weight of 0 it is none, too.
+                            let wanted = sees && (part < 2 || column == 5);
+                            let either = part == 2 && causal && !sees && column == 5;
+                            assert!(either || v.is_nan() == wanted, "{what}, {column}: {v}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_picture_in_bands_is_that_of_a_whole_copy_to_the_bit() {
+    let (whole, banded) = (CpuBf16::new(Level::best()), CpuBf16::in_bands(Level::best()));
+    let mut source = Source(9);
+    // The widest is cut into strips; the tall ones go down in several bands; sizes that no tile and no band divides.
+    for [n, h, w, a, b] in
+        [[1, 9, 600, 160, 96], [2, 70, 33, 64, 0], [1, 41, 17, 20, 44], [3, 5, 2, 32, 32]]
+    {
+        let c = a + b;
+        let first = source.tensor(&[n, h, w, a]);
+        let second = (b > 0).then(|| source.tensor(&[n, h, w, b]));
+        let (scale, shift) = (source.tensor(&[c]), source.tensor(&[c]));
+        let weights = [3, 3, 1].map(|kernel| source.tensor(&[40, c, kernel, kernel]));
+        let enlarging = source.tensor(&[24, a, 3, 3]);
+        let run = |cpu: &CpuBf16| {
+            let x = cpu.upload(&first).unwrap();
+            let y = second.as_ref().map(|second| cpu.upload(second).unwrap());
+            let both = Sources { first: &x, second: y.as_ref() };
+            let spec = NormSpec::Group { groups: 4, epsilon: 1e-5 };
+            let norm = cpu.norm(scale.clone(), shift.clone(), spec).unwrap();
+            let specs = [ConvSpec::same(1), ConvSpec::halving(0, 1), ConvSpec::same(0)];
+            let mut results = Vec::new();
+            for (weight, spec) in weights.iter().zip(specs) {
+                let conv = cpu.conv(weight.clone(), None, spec).unwrap();
+                results.push(cpu.conv2d(both, &conv, Add::Nothing).unwrap());
+                let silu = Activation::Silu;
+                results.push(cpu.norm_conv2d(both, &norm, silu, &conv, Add::Nothing).unwrap());
+            }
+            let conv = cpu.conv(enlarging.clone(), None, ConvSpec::upsampling()).unwrap();
+            results.push(cpu.upsample_conv2d(&x, 2 * h, 2 * w, &conv).unwrap());
+            results.iter().map(|x| cpu.download(x).unwrap().into_data()).collect::<Vec<_>>()
+        };
+        let wanted = run(&whole);
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let got = pool.install(|| run(&banded));
+            for (index, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
+                let same = got.iter().zip(wanted).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same && got.len() == wanted.len(), "{n}x{h}x{w}x{c}, result {index}");
+            }
+        }
+    }
 }

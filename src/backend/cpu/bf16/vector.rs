@@ -41,6 +41,8 @@ pub(super) trait Narrow: Simd {
     unsafe fn exp2(self) -> Self;
     /// The largest of all lanes.
     unsafe fn highest(self) -> f32;
+    /// Whether any lane is above the other's; what is no number is above none.
+    unsafe fn any_above(self, other: Self) -> bool;
     /// The sum of all lanes.
     unsafe fn sum(self) -> f32;
     /// 1 / self to 12 bits at least.
@@ -122,7 +124,8 @@ unsafe fn power<S: Simd>(x: S) -> S {
     // SAFETY: the caller has the instructions of S.
     unsafe {
         let c = |value: f32| S::splat(value);
-        let x = x.max(c(-126.0)).min(c(127.0));
+        // The second operand is what comes of one that is no number.
+        let x = c(127.0).min(c(-126.0).max(x));
         let shifted = x.add(c(ROUND));
         let r = x.sub(shifted.sub(c(ROUND)));
         // The series of 2^r to the fifth power, |r| <= 1/2: 2.4e-6 off.
@@ -166,6 +169,16 @@ macro_rules! emulated {
             // SAFETY: the array is as long as the longest vector.
             unsafe { self.store(lanes.as_mut_ptr()) };
             lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+        }
+        #[inline(always)]
+        unsafe fn any_above(self, other: Self) -> bool {
+            let mut lanes = [[0f32; 16]; 2];
+            // SAFETY: the arrays are as long as the longest vector.
+            unsafe {
+                self.store(lanes[0].as_mut_ptr());
+                other.store(lanes[1].as_mut_ptr());
+            }
+            lanes[0].iter().zip(&lanes[1]).any(|(a, b)| a > b)
         }
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
@@ -226,7 +239,7 @@ mod wide {
         unsafe { kernel.run::<Avx512>() }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
     pub(super) unsafe fn avx512bf16<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: as for `avx2`.
         unsafe { kernel.run::<Avx512Bf16>() }
@@ -429,7 +442,7 @@ mod wide {
             Avx512Bf16(Avx512(unsafe {
                 let c = |value: f32| _mm512_set1_ps(value);
                 let x = self.0.0;
-                let r = _mm512_sub_ps(x, _mm512_roundscale_ps::<0x01>(x));
+                let r = _mm512_reduce_ps::<0x01>(x);
                 let p = _mm512_fmadd_ps(c(EXP2[3]), r, c(EXP2[2]));
                 let p = _mm512_fmadd_ps(p, r, c(EXP2[1]));
                 let p = _mm512_fmadd_ps(p, r, c(EXP2[0]));
@@ -450,6 +463,11 @@ mod wide {
         unsafe fn highest(self) -> f32 {
             // SAFETY: the caller has the instructions.
             unsafe { _mm512_reduce_max_ps(self.0.0) }
+        }
+        #[inline(always)]
+        unsafe fn any_above(self, other: Self) -> bool {
+            // SAFETY: the caller has the instructions.
+            unsafe { _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0.0, other.0.0) != 0 }
         }
         #[inline(always)]
         unsafe fn sum(self) -> f32 {
