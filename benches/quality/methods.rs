@@ -64,17 +64,17 @@ pub(crate) struct Made {
 
 impl Method {
     /// Those of the main table, all at equal evaluations.
-    pub(crate) const COMPARED: [Method; 7] = [
+    pub(crate) const COMPARED: [Method; 6] = [
         Method::Dissolve,
         Method::Resample,
         Method::Tree2022,
-        Method::Leaves2022,
         Method::Engine2023,
         Method::Ours,
         Method::OursBands,
     ];
-    /// Options of ours.
-    pub(crate) const TRIED: [Method; 12] = [
+    /// Options of ours, and of the 2022 tree's.
+    pub(crate) const TRIED: [Method; 13] = [
+        Method::Leaves2022,
         Method::OursLinear,
         Method::OursLatents,
         Method::OursAdapted,
