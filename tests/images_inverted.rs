@@ -163,7 +163,7 @@ fn sampling_after_inversion_comes_back_to_the_picture() {
     };
     // All of the steps back and all of them forth: a tree of one level.
     let branching = Branching { injections: vec![0], branches: vec![2] };
-    let options = BlendOptions { steps: Some(30), branching: Some(branching), ..options };
+    let options = BlendOptions { steps: Some(50), branching: Some(branching), ..options };
     for said in [prompt, ""] {
         let keyframes = [Keyframe::new(said, 0).image(source.clone())];
         let back = |options: &BlendOptions| {
@@ -177,10 +177,10 @@ fn sampling_after_inversion_comes_back_to_the_picture() {
         let clean = model.engine().encode(&made).unwrap().mean;
         let held = psnr(&made, &model.engine().decode(&[clean]).unwrap().remove(0));
         println!(
-            "prompt {said:?}: {whole:.1} dB after 30 steps back and forth, {usual:.1} dB in a \
+            "prompt {said:?}: {whole:.1} dB after 50 steps back and forth, {usual:.1} dB in a \
              transition, {held:.1} dB by the VAE alone"
         );
-        assert!(whole > 20.0 && usual > 30.0);
+        assert!(whole > 24.0 && usual > 34.0);
     }
 }
 
