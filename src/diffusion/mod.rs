@@ -15,6 +15,7 @@ mod model;
 mod needs;
 mod noise;
 mod pipeline;
+mod run;
 mod sampler;
 mod schedule;
 mod slerp;

@@ -8,7 +8,7 @@ use super::needs::check;
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
 use super::state::Trail;
-use crate::backend::{Backend, Cpu, CpuBf16, Precision, Reference, Workers};
+use crate::backend::{Backend, Chosen, Cpu, CpuBf16, Cuda, Level, Precision, Reference, Workers};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, working_size_in};
 use crate::model::{
@@ -132,6 +132,26 @@ fn loaded<B: Backend>(
     Ok((Arc::new(pipeline), found))
 }
 
+/// Where a model goes.
+enum Onto {
+    Cpu(Option<Level>, Precision),
+    Cuda(Cuda),
+}
+
+impl Onto {
+    fn new(options: &LoadOptions) -> Result<Self> {
+        match options.device.resolve(options.precision)? {
+            Chosen::Cuda { driver, ordinal } => {
+                Ok(Onto::Cuda(Cuda::new(&driver, ordinal, options.precision)?))
+            }
+            Chosen::Cpu => {
+                let (level, precision) = options.precision.on_cpu()?;
+                Ok(Onto::Cpu(level, precision))
+            }
+        }
+    }
+}
+
 impl Model {
     /// Loads any model of the Stable Diffusion 2 architecture: a folder in diffusers layout, or a
     /// single `.safetensors` or `.ckpt` file in the naming of the original releases. Weights may be in
@@ -200,7 +220,7 @@ impl Model {
         call: &Call<'_>,
     ) -> Result<Self> {
         call.poll()?;
-        let (level, precision) = options.precision.on_cpu()?;
+        let onto = Onto::new(options)?;
         let unet = UnetConfig::read(source)?;
         let text = TextConfig::read(source)?;
         let vae = VaeConfig::read(source)?;
@@ -230,12 +250,24 @@ impl Model {
         let configs = (&text, &unet, &vae);
         let ask = options.prediction_type.is_none() && !stated;
         let how = (Workers::new(options.threads)?, options, ask);
-        let (engine, found) = match (level, precision) {
-            (Some(level), Precision::Bf16) => {
-                loaded(CpuBf16::new(level), source, &meter, configs, how)?
+        let mut limit = options.memory_limit;
+        let (executor, (engine, found)) = match onto {
+            Onto::Cuda(cuda) => {
+                cuda.limit_memory(limit);
+                limit = Some(limit.unwrap_or(u64::MAX).min(cuda.info().memory));
+                let executor = Executor::of(&format!("cuda{}", cuda.info().ordinal))?;
+                (executor, loaded(cuda, source, &meter, configs, how)?)
             }
-            (Some(level), _) => loaded(Cpu::new(level), source, &meter, configs, how)?,
-            (None, _) => loaded(Reference, source, &meter, configs, how)?,
+            Onto::Cpu(level, precision) => (
+                Executor::of("cpu")?,
+                match (level, precision) {
+                    (Some(level), Precision::Bf16) => {
+                        loaded(CpuBf16::new(level), source, &meter, configs, how)?
+                    }
+                    (Some(level), _) => loaded(Cpu::new(level), source, &meter, configs, how)?,
+                    (None, _) => loaded(Reference, source, &meter, configs, how)?,
+                },
+            ),
         };
         diffusion.spacing = options.spacing.unwrap_or(diffusion.spacing);
         if let Some(kind) = options.prediction_type {
@@ -257,24 +289,24 @@ impl Model {
             known,
         };
         let licence = files::licence(source, info.known.as_ref());
-        Model::new(engine, Some(tokenizer), info, &licence, options.memory_limit)
+        Model::new(engine, executor, Some(tokenizer), info, &licence, limit)
     }
 
     /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then
     /// given to [`Engine::encode_prompts`] as their UTF-8 bytes.
     pub fn from_engine(engine: Arc<dyn Engine>, info: ModelInfo) -> Result<Self> {
-        Model::new(engine, None, info, "", None)
+        Model::new(engine, Executor::of("cpu")?, None, info, "", None)
     }
 
     fn new(
         engine: Arc<dyn Engine>,
+        executor: Arc<Executor>,
         tokenizer: Option<Tokenizer>,
         info: ModelInfo,
         licence: &str,
         memory_limit: Option<u64>,
     ) -> Result<Self> {
         let texts = Texts::new(&info, licence);
-        let executor = Executor::cpu()?;
         Ok(Model(Arc::new(Inner { engine, executor, tokenizer, info, texts, memory_limit })))
     }
 
@@ -312,7 +344,7 @@ impl Model {
     }
 
     /// Lets go of the idle memory that the model keeps so that its next call is quick (on the CPU, buffers of up
-    /// to 256 MiB), and returns how many bytes that were. Calls that run keep theirs; frames stay the same, and
+    /// to 256 MiB; on a CUDA device, recorded steps and idle memory), and returns how many bytes that were. Calls that run keep theirs; frames stay the same, and
     /// the next one takes a little longer. What sessions hold is theirs
     /// ([`Session::purge`](crate::Session::purge)).
     pub fn trim(&self) -> u64 {

@@ -1,0 +1,74 @@
+#!/bin/bash
+# All that has to be seen on a machine with a GPU, in under 8 minutes. Writes gpu.md into OUT (by default docs/gpu).
+#
+#     tests/gpu/run.sh pack              here: builds the program and lays what travels into out/gpu
+#     tests/gpu/run.sh [quick]           there: runs it from out/gpu; quick: without full-size weights
+#
+# The machine with the GPU needs a driver for CUDA 13 and, for full-size weights and the peer, a python3 with torch,
+# transformers and safetensors; diffusers comes along as a wheel. No compiler and no CUDA toolkit. What travels is the working
+# tree, 52 MiB, and out/gpu, some 9 MiB: out is ignored by git, so it has to be named where a copy of the tree is made.
+set -u
+cd "$(dirname "$0")/../.."
+out=${OUT:-docs/gpu}
+own=out/gpu
+
+if [ "${1:-}" = pack ]; then
+    set -e
+    mkdir -p $own
+    # Without the embedded models, which the tree has as files; without symbols.
+    cargo build --release --locked --no-default-features --features clip-vocabulary -p latentblend --example gpu
+    strip -o $own/gpu target/release/examples/gpu
+    gzip -9 -f $own/gpu
+    python3 -m pip download -q --no-deps --only-binary=:all: -d $own diffusers==0.42.1
+    du -sh $own
+    exit
+fi
+
+mkdir -p "$out"
+report=$out/gpu.md
+failed=0
+section() { printf '\n## %s\n\n' "$1" >>"$report"; }
+# Runs a command for some seconds at most; what it prints goes into the report, and a failure is told there.
+try() {
+    local seconds=$1 start=$SECONDS
+    shift
+    timeout "$seconds" "$@" >>"$report" 2>>"$out/gpu.log"
+    local status=$?
+    printf '\n`%s`: status %d, %d s\n' "${*##*/out/}" $status $((SECONDS - start)) >>"$report"
+    [ $status = 0 ] || failed=1
+    tail -n 3 "$report"
+}
+
+date -u '+# On a GPU, %Y-%m-%d %H:%M UTC' >"$report"
+: >"$out/gpu.log"
+nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm --format=csv,noheader >>"$report"
+gunzip -c $own/gpu.gz >/tmp/latentblend-gpu && chmod +x /tmp/latentblend-gpu
+gpu=/tmp/latentblend-gpu
+export PYTHONUNBUFFERED=1
+
+section "Operations against the reference backend"
+try 100 $gpu ops
+section "The demo model"
+try 60 $gpu demo
+if command -v compute-sanitizer >/dev/null; then
+    section "compute-sanitizer"
+    try 90 compute-sanitizer --tool memcheck --error-exitcode 7 --print-limit 5 $gpu ops
+fi
+if [ "${1:-}" != quick ]; then
+    model=/tmp/latentblend-full
+    python3 -m pip install -q --no-index --no-deps --no-compile --target /tmp/latentblend-site $own/diffusers-*.whl
+    export PYTHONPATH=/tmp/latentblend-site
+    section "Stable Diffusion 2.0's shapes, random weights"
+    try 90 python3 tests/gpu/peer.py make $model
+    try 60 $gpu bench $model 512
+    try 90 $gpu bench $model 768
+    for gigabytes in 8 12 24; do try 45 $gpu bench $model 768 $gigabytes; done
+    section "The same on PyTorch"
+    try 60 python3 tests/gpu/peer.py bench $model
+    # Compiling takes its time; what is left of eight minutes is given to it.
+    left=$((470 - SECONDS))
+    [ $left -gt 60 ] && try $left python3 tests/gpu/peer.py bench $model --compile
+fi
+printf '\n%d s in all; %s\n' $SECONDS "$([ $failed = 0 ] && echo 'everything passed' || echo '**something failed**')" >>"$report"
+cat "$report"
+exit $failed
