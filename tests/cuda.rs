@@ -7,11 +7,11 @@ use common::played::{Played, built};
 use common::{golden, same, short};
 use latentblend::backend::{Backend, Cuda, CudaDriver, HostTensor};
 use latentblend::{
-    BlendOptions, Branching, Call, DeviceChoice, ErrorKind, Frame, LoadOptions, Model, Precision,
-    Session,
+    Batch, BlendOptions, Branch, Branching, Call, DeviceChoice, ErrorKind, Frame, Latent,
+    LoadOptions, Model, NoiseKind, Precision, SchedulePolicy, Session, noise,
 };
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// The driver that models of this program find; one test at a time.
 fn machine() -> (&'static Played, MutexGuard<'static, ()>) {
@@ -48,6 +48,33 @@ fn session(model: &Model) -> Session {
     Session::new(model, &keyframes, &options).unwrap()
 }
 
+/// `count` branches of 16x16 pixels after a single step.
+fn one_step(model: &Model, count: u64) -> Vec<Latent> {
+    let context = |prompt: &str| {
+        let ids = model.tokenize(prompt).unwrap().0;
+        Arc::new(model.engine().encode_prompts(&[&ids]).unwrap().remove(0))
+    };
+    let (positive, negative) = (context("a lighthouse"), context(""));
+    let branch = |seed| Branch {
+        latent: noise(NoiseKind::Cuda, seed, [4, 2, 2]).unwrap(),
+        history: None,
+        feed: None,
+        positive: Arc::clone(&positive),
+        negative: Arc::clone(&negative),
+        guidance: 4.0,
+        extra: None,
+    };
+    let batch = Batch {
+        branches: (0..count).map(branch).collect(),
+        schedule: Arc::new(model.schedule(STEPS, SchedulePolicy::default()).unwrap()),
+        steps: 0..1,
+        keep: 0,
+        guidance: Arc::default(),
+    };
+    let trails = Arc::clone(model.engine()).denoise(batch).unwrap().advance().unwrap().unwrap();
+    trails.iter().map(|trail| trail.last().latent.clone()).collect()
+}
+
 /// The ratio of signal to noise of a picture in 0..=1, in decibels.
 fn psnr(a: &Frame, b: &Frame) -> f64 {
     let squares = a
@@ -65,7 +92,7 @@ fn a_missing_driver_is_an_error_that_says_where_it_was_looked_for() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("/nowhere/libcuda.so.1"), "{error}");
     // A library without the functions.
-    let folder = built().parent().unwrap().join("empty");
+    let folder = built().parent().unwrap().join(format!("empty-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let (source, library) = (folder.join("empty.c"), folder.join("libcuda.so.1"));
     std::fs::write(&source, "int cuInit(unsigned f) { return 0; }\n").unwrap();
@@ -177,25 +204,15 @@ fn a_replayed_step_asks_the_driver_for_no_memory_and_copies_nothing_from_the_hos
 fn too_little_memory_is_met_by_smaller_batches_and_then_is_an_error() {
     let (played, _guard) = machine();
     let model = tiny(DeviceChoice::Cuda(0));
-    let times = [0.2, 0.6];
-    let prepared = || {
-        let session = session(&model);
-        session.prepare(&Call::new()).unwrap();
-        session
-    };
-    // Until all of it is recorded; then the last that is launched by itself are two gathers and a sum a step.
-    for _ in 0..3 {
-        prepared().render_many(&times, &Call::new()).unwrap();
-    }
-    let (other, last) = (prepared(), prepared());
+    let wanted = one_step(&model, 2);
+    // The same within the step that is now recorded: the branches go one by one.
     let before = played.get("launches");
-    let wanted = other.render_many(&times, &Call::new()).unwrap();
-    let launches = played.get("launches") - before;
     played.set("failure", 2);
-    played.set("fail after", launches - 5);
-    let frames = last.render_many(&times, &Call::new()).unwrap();
+    played.set("fail after", 100);
+    let latents = one_step(&model, 2);
     assert_eq!(played.get("failing"), 0, "nothing failed");
-    assert!(frames.iter().zip(&wanted).all(|(a, b)| same(a, b)), "other frames");
+    assert!(played.get("launches") - before > 200, "too few launches for two evaluations");
+    assert_eq!(latents, wanted, "other latents");
     // What is too large by itself.
     let cuda = Cuda::new(&Played::new("little").driver(), 0, Precision::F16).unwrap();
     cuda.limit_memory(Some(64 << 20));

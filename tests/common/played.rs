@@ -3,31 +3,59 @@
 
 use latentblend::backend::CudaDriver;
 use std::ffi::{CStr, CString, c_char, c_long};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-/// The played driver, built once a test program.
+/// How it is compiled.
+const COMPILER: [&str; 9] = [
+    "-std=c++17",
+    "-O2",
+    "-march=native",
+    "-fPIC",
+    "-shared",
+    // Each copy of the library has variables of its own.
+    "-fno-gnu-unique",
+    "-fvisibility=hidden",
+    "-DLB_EMULATED",
+    "-w",
+];
+
+/// The played driver, built once for its sources, whichever test program is the first to ask.
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("played-{}", std::process::id()));
+        let kernels = root.join("src/backend/cuda/kernels");
+        let driver = root.join("tests/cuda/driver.cpp");
+        let mut hasher = DefaultHasher::new();
+        COMPILER.hash(&mut hasher);
+        let mut sources: Vec<PathBuf> =
+            std::fs::read_dir(&kernels).unwrap().map(|entry| entry.unwrap().path()).collect();
+        sources.retain(|path| path.extension().is_some_and(|e| e != "fatbin"));
+        sources.sort();
+        for source in sources.iter().chain([&driver]) {
+            std::fs::read(source).unwrap().hash(&mut hasher);
+        }
+        let name = format!("played-{:016x}", hasher.finish());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let library = folder.join("libcuda.so.1");
-        let output = Command::new("g++")
-            // Each copy of the library has variables of its own.
-            .args(["-std=c++17", "-O2", "-march=native", "-fPIC", "-shared", "-fno-gnu-unique"])
-            .arg("-fvisibility=hidden")
-            .args(["-DLB_EMULATED", "-w", "-I"])
-            .arg(root.join("src/backend/cuda/kernels"))
-            .arg(root.join("tests/cuda/driver.cpp"))
+        if library.exists() {
+            return library;
+        }
+        let own = folder.join(format!("built-{}", std::process::id()));
+        let mut compiler = Command::new("g++");
+        let compiler = compiler.args(COMPILER).arg("-I").arg(kernels).arg(driver);
+        let output = compiler
             .arg("-o")
-            .arg(&library)
+            .arg(&own)
             .output()
             .expect("g++, by which the kernels are compiled for this processor");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // Whole or not at all: another program may be at the same.
+        std::fs::rename(&own, &library).unwrap();
         library
     })
 }
@@ -38,9 +66,17 @@ pub struct Played {
     library: libloading::Library,
 }
 
+impl Drop for Played {
+    fn drop(&mut self) {
+        // A copy that stays is in nobody's way.
+        let _ = self.path.parent().map(std::fs::remove_dir_all);
+    }
+}
+
 impl Played {
     /// `name` tells it from others of the program.
     pub fn new(name: &str) -> Played {
+        let name = format!("{name}-{}", std::process::id());
         let folder = built().parent().unwrap().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("libcuda.so.1");

@@ -1,5 +1,6 @@
 //! What has to be seen on a machine with a GPU: `tests/gpu/run.sh` runs all of it.
 //!
+//!     gpu devices                the devices that can be used, or what is missing (status 2)
 //!     gpu ops                    every operation against the reference backend; the same bytes in any batch
 //!     gpu demo                   the demo model: frames against the CPU's, a transition of 45 frames
 //!     gpu bench FOLDER SIZE [GB] a model's steps, decodes and a 'medium' transition of 45 frames; GB: a limit of memory
@@ -32,6 +33,25 @@ fn cuda(precision: Precision) -> Result<Cuda, Box<dyn Error>> {
     Ok(Cuda::new(&CudaDriver::find()?, 0, precision)?)
 }
 
+/// What there is to run on.
+fn devices() -> Outcome {
+    let driver = CudaDriver::find()?;
+    println!("driver {}, CUDA {}", driver.path(), driver.version());
+    let mut usable = false;
+    for device in driver.devices() {
+        let [major, minor] = device.capability;
+        println!(
+            "device {}: {}, compute capability {major}.{minor}, {} multiprocessors, {:.1} GB",
+            device.ordinal,
+            device.name,
+            device.multiprocessors,
+            device.memory as f64 / 1e9
+        );
+        usable |= device.usable().is_ok();
+    }
+    Ok(usable)
+}
+
 /// Every operation, in both kinds of numbers.
 fn ops() -> Outcome {
     let mut good = true;
@@ -54,7 +74,7 @@ fn ops() -> Outcome {
     let conv = half.conv(random.tensor(&[640, c, 3, 3], 0.02), None, spec)?;
     let qkv = half.linear(random.tensor(&[1920, 640], 0.05), None)?;
     let plain = latentblend::backend::Activation::Identity;
-    let mut run = |n: usize| -> Result<Vec<f32>, Box<dyn Error>> {
+    let run = |n: usize| -> Result<Vec<f32>, Box<dyn Error>> {
         let some = x.data()[..n * h * w * c].to_vec();
         let x = half.upload(&latentblend::backend::HostTensor::new([n, h, w, c], some)?)?;
         let x = half.conv2d((&x).into(), &conv, latentblend::backend::Add::Nothing)?;
@@ -222,13 +242,14 @@ fn run() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
+        ["devices"] => devices(),
         ["ops"] => ops(),
         ["demo"] => demo(),
         ["bench", folder, size] => bench(Path::new(folder), size.parse()?, None),
         ["bench", folder, size, gigabytes] => {
             bench(Path::new(folder), size.parse()?, Some(gigabytes.parse()?))
         }
-        _ => Err("wanted: ops, demo, or bench FOLDER SIZE [GB]".into()),
+        _ => Err("wanted: devices, ops, demo, or bench FOLDER SIZE [GB]".into()),
     }
 }
 
@@ -238,7 +259,11 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("gpu: {error}");
-            ExitCode::FAILURE
+            // Without a driver or a device nothing was tried, so nothing failed.
+            match CudaDriver::find() {
+                Ok(_) => ExitCode::FAILURE,
+                Err(_) => ExitCode::from(2),
+            }
         }
     }
 }
