@@ -1,5 +1,5 @@
 #!/bin/bash
-# All that has to be seen on a machine with a GPU, in under 8 minutes. Writes gpu.md into OUT (by default docs/gpu).
+# All that has to be seen on a machine with a GPU; its parts may take 8 minutes together. Writes gpu.md into OUT (by default docs/gpu).
 #
 #     tests/gpu/run.sh pack              here: builds the program and lays what travels into out/gpu
 #     tests/gpu/run.sh [quick]           there: runs it from out/gpu; quick: without full-size weights
@@ -8,7 +8,7 @@
 #
 # The machine with the GPU needs a driver for CUDA 13 and, for full-size weights and the peer, a python3 with torch,
 # transformers and safetensors; diffusers comes along as a wheel. No compiler and no CUDA toolkit. What travels is the working
-# tree, 52 MiB, and out/gpu, some 9 MiB: out is ignored by git, so it has to be named where a copy of the tree is made.
+# tree and out/gpu: out is ignored by git, so it has to be named where a copy of the tree is made.
 #
 # Status 0: all was run, and passed. 1: something failed. 2: something is missing; it is named, and what needs it
 # was not run. Without a program or a device nothing is run, and no report is written.
