@@ -247,6 +247,100 @@ fn a_lost_device_is_an_error_and_the_cpu_goes_on() {
     self::session(&model).render(0.5, &Call::new()).unwrap();
 }
 
+/// A device converts a picture to the very bytes that the host's own code writes.
+#[test]
+fn a_picture_is_converted_on_the_device_to_the_bytes_of_the_host() {
+    use latentblend::backend::CudaImage;
+    use latentblend::{Filter, Fit, Format, ImageMut, Layout, Placement, Transfer};
+    let (played, _guard) = machine();
+    let cuda = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+    let [width, height] = [11, 7];
+    let mut random = common::operations::Random(5);
+    let mut values = random.tensor(&[1, height, width, 3], 1.5).into_data();
+    values[..6].copy_from_slice(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38, -0.0, 1e-40]);
+    let frame = values.iter().map(|v| v * 0.5 + 0.5).collect();
+    let frame = Frame::new(width, height, frame).unwrap();
+    let x = cuda.upload(&HostTensor::new([1, height, width, 3], values).unwrap()).unwrap();
+    let picture = cuda.picture(&x).unwrap();
+    assert_eq!(picture.size(), [width, height]);
+    let part = |bounds, window: [i32; 4], fit, filter, pixel_aspect| {
+        let size = [window[2] - window[0], window[3] - window[1]].map(|side| side as usize);
+        (size, Some(Placement { bounds, window, fit, filter, pixel_aspect }))
+    };
+    let mut places = vec![([width, height], None)];
+    // Enlarged and cut off, between bars, made smaller, with pixels beside the bounds.
+    for filter in Filter::ALL {
+        places.push(part([0, 0, 20, 13], [0, 0, 20, 13], Fit::Crop, filter, 1.0));
+        places.push(part([-3, 2, 27, 19], [-5, 0, 14, 21], Fit::Letterbox, filter, 2.0));
+        places.push(part([0, 0, 4, 3], [0, 0, 4, 3], Fit::Stretch, filter, 1.0));
+    }
+    places.push(part([50, 50, 60, 60], [0, 0, 3, 2], Fit::Crop, Filter::Bicubic, 1.0));
+    // An odd address, and rows that are farther apart than they are long.
+    let room = 40 * 40 * 16;
+    let device = played.memory(room) + 1;
+    let before = played.get("convert");
+    let mut conversions = 0;
+    for (index, (size, placement)) in places.iter().enumerate() {
+        for format in Format::ALL {
+            for transfer in Transfer::ALL {
+                let mut layout = Layout::packed(size[0], size[1], format, transfer);
+                layout.row_bytes += [0, 5, 16][index % 3];
+                let length = layout.row_bytes as usize * size[1];
+                let mut top = 0;
+                if index % 2 == 1 {
+                    top = length - layout.row_bytes as usize;
+                    layout = layout.bottom_up();
+                }
+                let mut host = vec![0xa5; length];
+                let mut image = ImageMut::new(&mut host, top, layout).unwrap();
+                frame.write(&mut image, placement.as_ref()).unwrap();
+                let there =
+                    unsafe { std::slice::from_raw_parts_mut(device as usize as *mut u8, length) };
+                there.fill(0xa5);
+                let image = unsafe { CudaImage::from_raw(device + top as u64, layout, 4711) };
+                picture.write(&image.unwrap(), placement.as_ref()).unwrap();
+                let at = format!("{size:?} {format:?} {transfer:?} {placement:?}");
+                assert!(there == host.as_slice(), "{at}");
+                conversions += 1;
+            }
+        }
+    }
+    assert_eq!(played.get("convert") - before, conversions);
+    // Sizes that don't agree.
+    let layout = Layout::packed(5, 5, Format::RgbU8, Transfer::Srgb);
+    let image = unsafe { CudaImage::from_raw(device, layout, 4711) }.unwrap();
+    assert_eq!(picture.write(&image, None).err().unwrap().kind(), ErrorKind::InvalidArgument);
+}
+
+/// What the caller's stream reads is not handed out again before it has been read.
+#[test]
+fn what_a_callers_stream_reads_is_kept_for_it() {
+    use latentblend::backend::CudaImage;
+    use latentblend::{Format, Layout, Transfer};
+    let (played, _guard) = machine();
+    let cuda = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+    let layout = Layout::packed(2, 2, Format::RgbU8, Transfer::Srgb);
+    let device = played.memory(64);
+    let show = || {
+        let x = cuda.upload(&HostTensor::new([1, 2, 2, 3], vec![0.0; 12]).unwrap()).unwrap();
+        let image = unsafe { CudaImage::from_raw(device, layout, 4711) }.unwrap();
+        cuda.picture(&x).unwrap().write(&image, None).unwrap();
+    };
+    show();
+    cuda.trim();
+    assert_eq!(played.get("lent"), 0, "what was read did not come back");
+    played.set("busy", 1);
+    show();
+    show();
+    cuda.trim();
+    assert_eq!(played.get("lent"), 2, "what may still be read came back");
+    // A model that goes waits for it.
+    drop(cuda);
+    played.set("busy", 0);
+    assert_eq!(played.get("lent"), 0, "something stayed with its device");
+    assert_eq!(played.get("context"), 0, "a context was left current");
+}
+
 #[test]
 fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
     use latentblend::backend::CudaImage;
@@ -306,6 +400,7 @@ fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
     // Rows farther apart than they are long, top row first and last.
     let pitch = row + 64;
     let device = played.memory(pitch * height);
+    let before = played.get("convert");
     assert_eq!(render(device, pitch as isize, LB_MEMORY_CUDA), (LB_OK, String::new()));
     let bytes = |at: u64, length: usize| unsafe {
         std::slice::from_raw_parts(at as usize as *const u8, length)
@@ -315,6 +410,7 @@ fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
         assert_eq!(bytes(device + (y * pitch) as u64, row), wanted, "row {y}");
         assert_eq!(bytes(device + (y * pitch + row) as u64, 64), [0xff; 64], "behind row {y}");
     }
+    assert_eq!(played.get("convert") - before, 1, "it went through the host");
     let top = device + ((height - 1) * pitch) as u64;
     assert_eq!(render(top, -(pitch as isize), LB_MEMORY_CUDA), (LB_OK, String::new()));
     for y in 0..height {

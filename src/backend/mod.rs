@@ -31,7 +31,7 @@ pub(crate) use choice::Chosen;
 pub use choice::DeviceChoice;
 pub use cpu::{Cpu, CpuBf16, Level};
 pub use cuda::{
-    CUDA_DRIVER, Cuda, CudaDriver, CudaImage, CudaInfo, CudaTensor, cuda_folders,
+    CUDA_DRIVER, Cuda, CudaDriver, CudaImage, CudaInfo, CudaPicture, CudaTensor, cuda_folders,
 };
 pub use footprint::Footprint;
 pub use host::HostTensor;
@@ -300,6 +300,20 @@ pub trait Backend: Send + Sync + 'static {
     /// The sum over all terms of weight * x, with a weight for each sample. This is a guided sampler
     /// step: every deterministic sampler is such a sum of the latent, its predictions and its history.
     fn combine(&self, terms: &[(&Self::Tensor, &[f32])]) -> Result<Self::Tensor>;
+
+    // ---- into a caller's memory ----
+
+    /// Whether its device can write `image` by itself.
+    fn reaches(&self, image: &CudaImage) -> bool {
+        let _ = image;
+        false
+    }
+
+    /// The decoded picture `x` (1, h, w, 3), left where it is, for a backend whose device writes callers' images.
+    fn picture(&self, x: &Self::Tensor) -> Option<CudaPicture> {
+        let _ = x;
+        None
+    }
 
     // ---- how work is best put to it ----
 

@@ -214,17 +214,68 @@ unsafe fn staged(image: *const lb_image) -> Result<Option<Staged>> {
             let (at, stream) = (raw.data.addr() as u64, raw.cuda_stream.addr());
             // SAFETY: passed on.
             let image = unsafe { CudaImage::from_raw(at, layout(&raw)?, stream)? };
-            let Layout { row_bytes, height, .. } = image.staging();
-            let length = row_bytes.unsigned_abs() * height;
-            let mut bytes = Vec::new();
-            bytes.try_reserve_exact(length).map_err(|_| {
-                Error::new(ErrorKind::OutOfMemory, format!("{length} bytes for a picture"))
-            })?;
-            bytes.resize(length, 0);
-            Ok(Some(Staged { image, bytes }))
+            Ok(Some(Staged { image, bytes: Vec::new() }))
         }
         other => Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value"))),
     }
+}
+
+impl Staged {
+    /// For a frame that comes through the host.
+    fn make_room(&mut self) -> Result<()> {
+        let Layout { row_bytes, height, .. } = self.image.staging();
+        let length = row_bytes.unsigned_abs() * height;
+        self.bytes.try_reserve_exact(length).map_err(|_| {
+            Error::new(ErrorKind::OutOfMemory, format!("{length} bytes for a picture"))
+        })?;
+        self.bytes.resize(length, 0);
+        Ok(())
+    }
+}
+
+/// Images that a device may be able to write by itself, and where the frame lies in each; `None` where one is none.
+///
+/// # Safety
+/// As the header says of `lb_image`.
+unsafe fn direct<'a>(
+    images: &[*const lb_image],
+    stages: &'a [Option<Staged>],
+) -> Result<Option<Vec<(&'a CudaImage, Option<Placement>)>>> {
+    if images.is_empty() {
+        return Ok(None);
+    }
+    let mut found = Vec::with_capacity(images.len());
+    for (&image, staged) in images.iter().zip(stages) {
+        // SAFETY: passed on.
+        let raw = unsafe { read(image)? };
+        let Some(staged) = staged.as_ref() else { return Ok(None) };
+        let plain = raw.plate.is_null() && raw.output == LB_OUTPUT_PICTURE;
+        if !plain || raw.flags != 0 || raw.reserved != 0 {
+            return Ok(None);
+        }
+        // SAFETY: passed on.
+        found.push((&staged.image, unsafe { placed(&raw)? }));
+    }
+    Ok(Some(found))
+}
+
+/// Where the frame lies in an image.
+///
+/// # Safety
+/// As the header says of `lb_image`.
+unsafe fn placed(raw: &lb_image) -> Result<Option<Placement>> {
+    if raw.placement.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: passed on.
+    let placement = unsafe { read(raw.placement)? };
+    Ok(Some(Placement {
+        bounds: placement.bounds,
+        window: placement.window,
+        fit: placement.fit.try_into()?,
+        filter: placement.filter.try_into()?,
+        pixel_aspect: placement.pixel_aspect,
+    }))
 }
 
 /// # Safety
@@ -238,19 +289,8 @@ unsafe fn target<'a>(image: *const lb_image, staged: Option<&'a mut Staged>) -> 
             return Err(Error::new(ErrorKind::Unsupported, what));
         }
     }
-    let placement = if raw.placement.is_null() {
-        None
-    } else {
-        // SAFETY: passed on.
-        let placement = unsafe { read(raw.placement)? };
-        Some(Placement {
-            bounds: placement.bounds,
-            window: placement.window,
-            fit: placement.fit.try_into()?,
-            filter: placement.filter.try_into()?,
-            pixel_aspect: placement.pixel_aspect,
-        })
-    };
+    // SAFETY: passed on.
+    let placement = unsafe { placed(&raw)? };
     let image = match staged {
         Some(Staged { image, bytes }) => ImageMut::new(bytes, 0, image.staging())?,
         // SAFETY: passed on.
@@ -354,6 +394,16 @@ pub unsafe extern "C" fn lb_session_render_many(
             // SAFETY: passed on.
             stages.push(unsafe { staged(image)? });
         }
+        // SAFETY: passed on.
+        if let Some(images) = unsafe { direct(&all, &stages)? } {
+            log::debug!("lb_session_render({times:?}), on the device");
+            // SAFETY: passed on.
+            let call = unsafe { watched(call)? };
+            if session.render_onto(&times, &images, &call)? {
+                return Ok(());
+            }
+        }
+        stages.iter_mut().flatten().try_for_each(Staged::make_room)?;
         let mut targets = Vec::with_capacity(count);
         for (&image, staged) in all.iter().zip(&mut stages) {
             // SAFETY: passed on.

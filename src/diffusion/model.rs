@@ -8,7 +8,9 @@ use super::needs::check;
 use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
 use super::state::Trail;
-use crate::backend::{Backend, Chosen, Cpu, CpuBf16, Cuda, Level, Precision, Reference, Workers};
+use crate::backend::{
+    Backend, Chosen, Cpu, CpuBf16, Cuda, CudaPicture, Level, Precision, Reference, Workers,
+};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, working_size_in};
 use crate::model::{
@@ -457,6 +459,32 @@ impl Model {
         let engine = Arc::clone(&self.0.engine);
         let work = move || Ok(Turn::Done(engine.encode(&picture)?));
         self.0.executor.run(priority, call.token(), work, |_| call.again())
+    }
+
+    /// The same, left on the device; `None` where they are the host's.
+    pub(crate) fn decode_there(
+        &self,
+        latents: Vec<Latent>,
+        cancel: Option<Cancel>,
+        watch: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Option<Vec<CudaPicture>>> {
+        let engine = Arc::clone(&self.0.engine);
+        let mut latents = latents.into_iter();
+        let mut pictures = Vec::with_capacity(latents.len());
+        let work = move || {
+            if let Some(latent) = latents.next() {
+                let Some(picture) = engine.decode_there(&latent)? else {
+                    return Ok(Turn::Done(None));
+                };
+                pictures.push(picture);
+            }
+            if latents.len() == 0 {
+                Ok(Turn::Done(Some(std::mem::take(&mut pictures))))
+            } else {
+                Ok(Turn::More)
+            }
+        };
+        self.0.executor.run(Priority::Urgent, cancel, work, watch)
     }
 
     /// The picture of each latent, one by one.

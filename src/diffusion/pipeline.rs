@@ -5,7 +5,7 @@ use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
 use super::needs::{Needs, Outline, check};
 use super::run::Run;
-use crate::backend::{Backend, HostTensor, Numerics, Workers};
+use crate::backend::{Backend, CudaImage, CudaPicture, HostTensor, Numerics, Workers};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
@@ -271,6 +271,17 @@ impl<B: Backend> Engine for Pipeline<B> {
         Ok(Posterior {
             mean: Latent::new(shape, scaled)?,
             log_variance: Latent::new(shape, log_variance.to_vec())?,
+        })
+    }
+
+    fn reaches(&self, image: &CudaImage) -> bool {
+        self.backend.reaches(image)
+    }
+
+    fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
+        self.workers.run(|| {
+            let x = self.upload(&[latent], 1.0 / self.scaling_factor)?;
+            Ok(self.backend.picture(&self.vae.decode(&self.backend, &x)?))
         })
     }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 /// How it is compiled.
-const COMPILER: [&str; 9] = [
+const COMPILER: [&str; 10] = [
     "-std=c++17",
     "-O2",
     "-march=native",
@@ -18,6 +18,8 @@ const COMPILER: [&str; 9] = [
     // Each copy of the library has variables of its own.
     "-fno-gnu-unique",
     "-fvisibility=hidden",
+    // What is converted for a caller's image is rounded as the library rounds it.
+    "-ffp-contract=off",
     "-DLB_EMULATED",
     "-w",
 ];

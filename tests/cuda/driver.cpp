@@ -5,6 +5,7 @@
 // before.
 #include "common.cuh"
 #include "kernels.cu"
+#include "convert.cu"
 #include <mutex>
 #include <set>
 
@@ -23,12 +24,16 @@ struct Graph {
     std::vector<Launch> launches;
 };
 std::map<u64, size_t> memory_;
+// Streams of the library's own, where each event was recorded last, and others that wait for one of these.
+std::set<Handle> own_, ordered_;
+std::map<Handle, Handle> recorded_;
 std::set<Handle> graphs_;
 std::vector<Handle> contexts_; // of the one thread that tests look at
 Graph *recording_ = nullptr;
 Handle recorder_ = 0;
 size_t limit_ = (size_t)4 << 30, held_ = 0;
 long takes_ = 0, gives_ = 0, launches_ = 0, replays_ = 0, copies_ = 0, fail_at_ = -1;
+long lent_ = 0, busy_ = 0;
 int failure_ = 0, lost_ = 0, devices_ = 1, version_ = 13000, major_ = 9;
 thread_local std::vector<Handle> stack_;
 Handle next_ = 1000;
@@ -79,11 +84,17 @@ CALL cuCtxGetStreamPriorityRange(int *least, int *greatest) {
 CALL cuStreamCreateWithPriority(Handle *s, unsigned flags, int priority) {
     INSIDE
     if (flags != 1 || priority != 0) return 1;
+    own_.insert(next_);
     return *s = next_++, 0;
 }
 CALL cuStreamDestroy_v2(Handle) { return 0; }
 CALL cuStreamSynchronize(Handle) { INSIDE return 0; }
-CALL cuStreamWaitEvent(Handle, Handle, unsigned) { INSIDE return 0; }
+CALL cuStreamWaitEvent(Handle stream, Handle event, unsigned) {
+    INSIDE
+    auto recorded = recorded_.find(event);
+    if (recorded != recorded_.end() && own_.count(recorded->second) && !own_.count(stream)) ordered_.insert(stream);
+    return 0;
+}
 CALL cuStreamBeginCapture_v2(Handle s, int mode) {
     INSIDE
     if (mode != 1 || recording_) return 1;
@@ -121,9 +132,23 @@ CALL cuGraphLaunch(Handle exec, Handle) {
     return 0;
 }
 CALL cuEventCreate(Handle *e, unsigned) { INSIDE return *e = next_++, 0; }
-CALL cuEventRecord(Handle, Handle) { INSIDE return 0; }
+CALL cuEventRecord(Handle event, Handle stream) {
+    INSIDE
+    recorded_[event] = stream;
+    // What a caller's stream reads is to come back to the pool.
+    if (!own_.count(stream)) lent_++;
+    return 0;
+}
+CALL cuEventQuery(Handle event) {
+    INSIDE
+    return busy_ ? 600 : 0;
+}
 CALL cuEventSynchronize(Handle) { INSIDE return 0; }
-CALL cuEventDestroy_v2(Handle) { return 0; }
+CALL cuEventDestroy_v2(Handle event) {
+    if (recorded_.count(event) && !own_.count(recorded_[event])) lent_--;
+    recorded_.erase(event);
+    return 0;
+}
 CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
     INSIDE
     if (recording_) return 900; // not while a stream is recorded
@@ -220,6 +245,8 @@ CALL cuLaunchKernel(Handle f, u32 x, u32 y, u32 z, u32 bx, u32 by, u32 bz, u32 s
         fail_at_ = -1;
         return failure_;
     }
+    // A stream of the caller's must have been told to wait for what it reads.
+    if (!own_.count(s) && !ordered_.erase(s)) return 1;
     launches_++;
     if (recording_ && s == recorder_) {
         auto *p = (const unsigned char *)arguments[0];
@@ -248,6 +275,7 @@ extern "C" __attribute__((visibility("default"))) void played_set(const char *wh
     if (name == "major") major_ = (int)value;
     if (name == "failure") failure_ = (int)value;
     if (name == "fail after") fail_at_ = launches_ + value;
+    if (name == "busy") busy_ = value;
     if (name == "lost") {
         lost_ = (int)value;
         // A recording is lost with its context.
@@ -265,6 +293,7 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "replays") return replays_;
     if (name == "copies") return copies_;
     if (name == "failing") return fail_at_ >= 0;
+    if (name == "lent") return lent_;
     if (name == "graphs") return (long)graphs_.size();
     if (name == "context") return stack_.empty() ? 0 : (long)stack_.back();
     auto found = emulated::kernels().find(name);

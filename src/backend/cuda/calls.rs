@@ -102,6 +102,8 @@ table! {
     event_create = "cuEventCreate" (*mut Handle, c_uint);
     event_record = "cuEventRecord" (Handle, Handle);
     event_wait = "cuEventSynchronize" (Handle);
+    event_query = "cuEventQuery" (Handle);
+    stream_after = "cuStreamWaitEvent" (Handle, Handle, c_uint);
     event_destroy = "cuEventDestroy_v2" (Handle);
     memory_take = "cuMemAlloc_v2" (*mut Address, usize);
     memory_give = "cuMemFree_v2" (Address);

@@ -6,6 +6,8 @@
 
 use super::calls::{Handle, Status, is_lost};
 use super::driver::{CudaDriver, CudaInfo};
+use super::kernels::CONVERT as CONVERT_NAME;
+use super::lent::Lent;
 use super::memory::{Memory, Mode, current};
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 /// The kernels, compiled ahead by kernels/build.sh.
 static KERNELS: &Aligned<[u8]> = &Aligned(*include_bytes!("kernels/kernels.fatbin"));
+static CONVERT: &Aligned<[u8]> = &Aligned(*include_bytes!("kernels/convert.fatbin"));
 
 /// What is embedded as bytes starts anywhere; a driver reads words.
 #[repr(C, align(64))]
@@ -33,15 +36,18 @@ const SLEEPS_UNTIMED: u32 = 3;
 pub(crate) struct Device {
     pub(super) driver: Arc<CudaDriver>,
     pub(super) info: CudaInfo,
-    context: Handle,
+    pub(super) context: Handle,
     pub(super) stream: Handle,
     /// What is recorded goes here; nothing ever runs on it.
     recorder: Handle,
     /// The ends of the last two steps, and how many there were.
     steps: Mutex<([Handle; 2], usize)>,
-    module: Handle,
+    /// All kernels, and the one that writes a host's images.
+    modules: [Handle; 2],
     functions: Mutex<HashMap<&'static str, Handle>>,
     pub(super) memory: Mutex<Memory>,
+    /// What other streams may still read.
+    pub(super) lent: Mutex<Vec<Lent>>,
     /// Held while a graph is recorded or launched: all share one arena.
     pub(super) replaying: Mutex<()>,
     /// Why it answers nothing any more.
@@ -81,9 +87,10 @@ impl Device {
             stream: 0,
             recorder: 0,
             steps: Mutex::default(),
-            module: 0,
+            modules: [0; 2],
             functions: Mutex::default(),
             memory: Mutex::default(),
+            lent: Mutex::default(),
             replaying: Mutex::default(),
             lost: Mutex::default(),
         };
@@ -94,7 +101,7 @@ impl Device {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        let (mut stream, mut recorder, mut module) = (0, 0, 0);
+        let (mut stream, mut recorder, mut modules) = (0, 0, [0; 2]);
         let mut ends = [0; 2];
         {
             let _entered = self.enter()?;
@@ -111,12 +118,13 @@ impl Device {
                 for end in &mut ends {
                     calls.check((calls.event_create)(end, SLEEPS_UNTIMED), "cuEventCreate")?;
                 }
-                let image = KERNELS.0.as_ptr().cast::<c_void>();
-                let status = (calls.module_load)(&mut module, image);
-                calls.check(status, "loading the kernels")?;
+                for (module, image) in modules.iter_mut().zip([KERNELS, CONVERT]) {
+                    let status = (calls.module_load)(module, image.0.as_ptr().cast::<c_void>());
+                    calls.check(status, "loading the kernels")?;
+                }
             }
         }
-        (self.stream, self.recorder, self.module) = (stream, recorder, module);
+        (self.stream, self.recorder, self.modules) = (stream, recorder, modules);
         self.steps = Mutex::new((ends, 0));
         Ok(())
     }
@@ -161,9 +169,10 @@ impl Device {
         let symbol = CString::new(name).map_err(|_| Error::internal("a kernel's name"))?;
         let calls = &self.driver.calls;
         let mut function = 0;
+        let module = self.modules[usize::from(name == CONVERT_NAME)];
         // SAFETY: a place for a handle, a module that is loaded, a text that ends in NUL.
         unsafe {
-            let status = (calls.module_function)(&mut function, self.module, symbol.as_ptr());
+            let status = (calls.module_function)(&mut function, module, symbol.as_ptr());
             self.check(status, &format!("kernel {name}"))?;
             let most = self.info.shared_memory as i32;
             let status = (calls.function_attribute)(function, MAX_SHARED, most);
@@ -189,9 +198,22 @@ impl Device {
         let [Ok(x), Ok(y), Ok(z)] = grid.map(u32::try_from) else {
             return Err(Error::internal(format!("kernel {name}: a grid of {grid:?}")));
         };
+        let stream = if matches!(mode, Mode::Record(_)) { self.recorder } else { self.stream };
+        self.launch_on(stream, name, [x, y, z], block, shared, parameters)
+    }
+
+    /// The same on any stream of the device, whatever the mode.
+    pub(super) fn launch_on<P: super::kernels::Parameters>(
+        &self,
+        stream: Handle,
+        name: &'static str,
+        [x, y, z]: [u32; 3],
+        block: u32,
+        shared: u32,
+        parameters: &P,
+    ) -> Result<()> {
         let _entered = self.enter()?;
         let function = self.function(name)?;
-        let stream = if matches!(mode, Mode::Record(_)) { self.recorder } else { self.stream };
         let mut arguments = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
         // SAFETY: the kernel takes one argument of this type, by `Parameters`; it is copied during the call.
         let status = unsafe {
@@ -272,6 +294,7 @@ impl Device {
             // SAFETY: an event of ours; one that was never recorded is over.
             self.check(unsafe { (calls.event_wait)(end) }, "a step")?;
         }
+        self.take_back();
         let result = work()?;
         let _entered = self.enter()?;
         // SAFETY: an event and a stream of ours.
@@ -353,8 +376,10 @@ impl Drop for Device {
         unsafe {
             let mut before = 0;
             if (calls.context_push)(self.context) == 0 {
-                if self.module != 0 {
-                    (calls.module_unload)(self.module);
+                for module in self.modules {
+                    if module != 0 {
+                        (calls.module_unload)(module);
+                    }
                 }
                 for end in self.steps.get_mut().0 {
                     if end != 0 {

@@ -72,6 +72,24 @@ impl CudaImage {
         Ok(image)
     }
 
+    /// Whether it lies in the memory of that device, in that context where it is of one.
+    pub(super) fn is_of(&self, ordinal: u32, context: Handle) -> bool {
+        self.ordinal == ordinal as i32 && (self.context == 0 || self.context == context)
+    }
+
+    pub(super) fn top(&self) -> Address {
+        self.top
+    }
+
+    pub(super) fn stream(&self) -> Handle {
+        self.stream
+    }
+
+    /// How its pixels lie, and what they mean.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Asks the driver about an address; false where it knows nothing.
     fn ask<T>(&self, what: i32, value: &mut T, address: Address) -> bool {
         let place = std::ptr::from_mut(value).cast::<c_void>();

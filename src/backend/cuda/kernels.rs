@@ -123,6 +123,28 @@ pub(super) struct Combine {
     pub(super) weights: [[f32; 64]; 4],
 }
 
+/// convert.cu
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Convert {
+    pub(super) picture: Address,
+    pub(super) top: Address,
+    pub(super) row_bytes: i64,
+    pub(super) table: Address,
+    pub(super) height: i32,
+    pub(super) width: i32,
+    pub(super) tall: i32,
+    pub(super) wide: i32,
+    pub(super) rows: [i32; 2],
+    pub(super) columns: [i32; 2],
+    /// Where rows' starts, rows' weights and columns' weights begin in the table.
+    pub(super) places: [u32; 3],
+    pub(super) channels: i32,
+    pub(super) bytes: i32,
+    pub(super) is_float: i32,
+    pub(super) transfer: i32,
+}
+
 // SAFETY: compared with the kernels' own, field by field, by whoever changes either; tests/cuda_kernels.rs runs
 // every kernel with them.
 unsafe impl Parameters for Product {}
@@ -136,6 +158,8 @@ unsafe impl Parameters for Assemble {}
 unsafe impl Parameters for Gather {}
 // SAFETY: as above.
 unsafe impl Parameters for Combine {}
+// SAFETY: as above; tests/cuda.rs runs it.
+unsafe impl Parameters for Convert {}
 
 /// The two names of a kernel that is there for both kinds of 16-bit numbers.
 macro_rules! kernels {
@@ -162,3 +186,5 @@ kernels! {
 }
 /// The same for any kind.
 pub(super) const GATHER: &str = "gather";
+/// Of the module that is compiled by itself.
+pub(super) const CONVERT: &str = "convert";

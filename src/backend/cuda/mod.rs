@@ -9,6 +9,7 @@ mod device;
 mod driver;
 mod image;
 mod kernels;
+mod lent;
 mod memory;
 mod queue;
 mod replay;
@@ -18,11 +19,13 @@ mod tensor;
 
 pub use driver::{CudaDriver, CudaInfo};
 pub use image::CudaImage;
+pub use lent::CudaPicture;
 pub use search::{DRIVER as CUDA_DRIVER, folders as cuda_folders};
 pub use tensor::Tensor as CudaTensor;
 
 use crate::backend::{
-    Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Precision, Sources,
+    Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Precision,
+    Sources,
 };
 use crate::error::Result;
 use device::Device;
@@ -129,6 +132,7 @@ impl Backend for Cuda {
     fn trim(&self) -> u64 {
         let device = &self.queue.device;
         self.recordings.lock().clear(device);
+        device.take_back();
         let Ok(_entered) = device.enter() else { return 0 };
         let mut memory = device.memory.lock();
         let before = memory.held();
@@ -274,6 +278,15 @@ impl Backend for Cuda {
         BUCKETS[BUCKETS.len() - 1]
     }
 
+    fn reaches(&self, image: &CudaImage) -> bool {
+        let device = &self.queue.device;
+        image.is_of(device.info.ordinal, device.context)
+    }
+
+    fn picture(&self, x: &Tensor) -> Option<CudaPicture> {
+        CudaPicture::new(&self.queue.device, x)
+    }
+
     fn bucket(&self, branches: usize) -> usize {
         BUCKETS.into_iter().find(|&bucket| bucket >= branches).unwrap_or(branches)
     }
@@ -291,11 +304,12 @@ impl Backend for Cuda {
         let device = &self.queue.device;
         device.step(|| replay::run(device, &self.recordings, key, inputs, step))
     }
-
 }
 
 impl Drop for Cuda {
     fn drop(&mut self) {
         self.recordings.get_mut().clear(&self.queue.device);
+        // What is lent holds on to its device.
+        self.queue.device.take_all_back();
     }
 }

@@ -74,7 +74,7 @@ pub struct Norm {
 }
 
 /// `values` in device memory.
-fn held<T: Copy>(device: &Arc<Device>, values: &[T]) -> Result<Block> {
+pub(super) fn held<T: Copy>(device: &Arc<Device>, values: &[T]) -> Result<Block> {
     let block = Block::new(device, size_of_val(values) as u64)?;
     device.copy_in(block.address(), values)?;
     Ok(block)
