@@ -1,7 +1,11 @@
-//! The processor's products of bf16 against what their maker writes of them, spelled out in plain f32: bit for bit,
-//! so that nothing else than the order of sums can differ from level to level. (Intel, "64 and IA-32 Architectures
-//! Software Developer's Manual", VDPBF16PS and TDPBF16PS: rounding to nearest, ties to even, whatever the mode;
-//! denormal operands are zeros, denormal results become zeros.)
+//! In: products of bf16 by the processor. Out: whether they are what its maker writes of them.
+//!
+//! That is spelled out in plain f32, and holds bit for bit, so that nothing else than the order of sums can differ from
+//! level to level. (Intel, "64 and IA-32 Architectures Software Developer's Manual", VDPBF16PS and TDPBF16PS: rounding
+//! to nearest, ties to even, whatever the mode; denormal operands are zeros, denormal results become zeros.)
+//!
+//! # Safety
+//! The kernels run at levels that were found to be available.
 #![allow(unsafe_code, reason = "the kernels under test")]
 
 use super::packed::{COLUMNS, DEPTH, TILE};
@@ -85,7 +89,7 @@ fn drawn_sum(source: &mut Source, kind: Kind) -> f32 {
     match kind {
         Kind::Plain => drawn(source, kind).to_f32() + (bits % 1024) as f32 * 1e-6,
         // Denormals and up to 2^-118.
-        Kind::Tiny => f32::from_bits(bits & 0x8000_0000 | bits % (9 << 23)),
+        Kind::Tiny => f32::from_bits((bits & 0x8000_0000) | (bits % (9 << 23))),
         Kind::Strange => f32::from_bits(bits),
     }
 }
