@@ -83,7 +83,8 @@ int main(int count, char **arguments) {
         std::cerr << '\n';
         write(session, times, number);
         // From the very frame that is shown last to where nobody meant to go.
-        const lb::Session away = session.extend(times.back(), {"a photo of palms in the desert at sunset under a clear sky", 7});
+        const lb::Session away =
+            session.extend(times.back(), {"a photo of palms in the desert at sunset under a clear sky", 7});
         std::vector<double> rest = away.frame_times(static_cast<std::size_t>(frames) / 2 + 1);
         rest.erase(rest.begin());
         write(away, rest, number);

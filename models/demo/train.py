@@ -42,7 +42,7 @@ def main():
     torch.set_num_threads(max(1, os.cpu_count() // args.workers))
     others = [subprocess.Popen([sys.executable, *sys.argv, "--rank", str(i)]) for i in range(1, args.workers) if args.rank == 0]
     common.join_workers(args)
-    if args.rank == 0:
+    if args.workers > 1 and args.rank == 0:
         pictures.load(args.work, args.pictures, common.progress)  # rendered by one, for all
     common.all_done()
     for stage in STAGES if args.stage == "all" else [args.stage]:
