@@ -514,7 +514,8 @@ typedef struct lb_image {
   lb_memory memory;
   // Must be 0.
   uint32_t flags;
-  // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+  // With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
+  // it before is done first, what is queued later finds the frame; nothing is waited for. NULL: the default stream.
   void *cuda_stream;
   // In an inpainting session: the picture that the patch is laid over, of the source's size, which is
   // read during the call. The patch stays that of the source, so it holds still while the plate moves.
@@ -856,7 +857,8 @@ void lb_cancel_request(struct lb_cancel *cancel);
 // Whether lb_cancel_request was called; false for a handle that is none. Any thread, at once. Since 0.1.
 bool lb_cancel_requested(const struct lb_cancel *cancel);
 
-// The devices that a model can be loaded onto. The CPU is always there. Any thread, at once. Since 0.1.
+// The devices that a model can be loaded onto. The CPU is always there, and the first; lb_doctor says why another
+// is not among them. Any thread, at once. Since 0.1.
 size_t lb_device_count(void);
 
 // Writes what device `index` is. Any thread, at once. Since 0.1.

@@ -66,7 +66,7 @@ mod model;
 mod net;
 mod progress;
 
-pub use backend::Precision;
+pub use backend::{DeviceChoice, Precision};
 pub use blend::{
     Adapt, BlendOptions, Branching, Crossfeed, Curve, Distance, Easing, EmbeddingMix, Even,
     GuidanceDamping, Inpainting, Interpolation, Keyframe, KeyframeImage, Level, Look, Origin,

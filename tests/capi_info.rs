@@ -132,9 +132,11 @@ fn the_doctor_says_all_and_its_test_frame_is_the_expected_one() {
     let devices = value["devices"].as_array().unwrap();
     assert_eq!((&devices[0]["kind"], &devices[0]["usable"]), (&"cpu".into(), &true.into()));
     let cuda = devices.iter().find(|device| device["kind"] == "cuda").unwrap();
-    assert_eq!(cuda["usable"], false);
-    assert!(cuda["why"].as_str().unwrap().contains("no CUDA backend yet"));
-    for sought in cuda["looked_for"].as_array().unwrap() {
+    // On a machine with a driver the device says what it is instead.
+    if cuda["usable"] == false {
+        assert!(cuda["why"].as_str().unwrap().contains("CUDA"), "{cuda}");
+    }
+    for sought in cuda["looked_for"].as_array().into_iter().flatten() {
         let found = sought["found"].is_string();
         let places = sought["looked_in"].as_array().map_or(0, Vec::len);
         assert!(found != (places > 0), "{sought}");

@@ -1,7 +1,7 @@
 //! Which model, and how it is computed: options that the examples share.
 
 use clap::Args;
-use latentblend::{Call, LoadOptions, Model, Precision};
+use latentblend::{Call, DeviceChoice, LoadOptions, Model, Precision};
 use std::path::PathBuf;
 
 /// The options.
@@ -11,6 +11,9 @@ pub(crate) struct ModelArguments {
     /// demo model
     #[arg(long)]
     pub(crate) model: Option<PathBuf>,
+    /// What it runs on: auto, cpu, cuda, or cuda:1 and so on
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: DeviceChoice,
     /// What it computes with: auto, f32, f16 (GPUs) or bf16
     #[arg(long, default_value_t)]
     pub(crate) precision: Precision,
@@ -21,7 +24,8 @@ pub(crate) struct ModelArguments {
 
 impl ModelArguments {
     fn options(&self) -> LoadOptions {
-        LoadOptions { precision: self.precision, threads: self.threads, ..LoadOptions::default() }
+        let (device, precision, threads) = (self.device, self.precision, self.threads);
+        LoadOptions { device, precision, threads, ..LoadOptions::default() }
     }
 
     /// The model.

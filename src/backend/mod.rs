@@ -15,7 +15,9 @@
 //! Public for benches and for whoever wants to write another backend; the library itself offers none of
 //! its functions for calls with unchecked shapes.
 
+mod choice;
 mod cpu;
+mod cuda;
 mod footprint;
 mod host;
 mod matrix;
@@ -25,7 +27,12 @@ mod reference;
 mod shapes;
 mod workers;
 
+pub(crate) use choice::Chosen;
+pub use choice::DeviceChoice;
 pub use cpu::{Cpu, CpuBf16, Level};
+pub use cuda::{
+    CUDA_DRIVER, Cuda, CudaDriver, CudaImage, CudaInfo, CudaPicture, CudaTensor, cuda_folders,
+};
 pub use footprint::{Footprint, Operand};
 pub use host::HostTensor;
 pub use numerics::Numerics;
@@ -184,6 +191,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Packs `weight` (out, in) and `bias` (out).
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Self::Linear>;
 
+    /// The same for [`norm_geglu`](Backend::norm_geglu), and only for it: a backend may pack the weights otherwise.
+    fn gated(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Self::Linear> {
+        self.linear(weight, bias)
+    }
+
     /// Packs `scale` (channels) and `shift` (channels).
     fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Self::Norm>;
 
@@ -288,4 +300,47 @@ pub trait Backend: Send + Sync + 'static {
     /// The sum over all terms of weight * x, with a weight for each sample. This is a guided sampler
     /// step: every deterministic sampler is such a sum of the latent, its predictions and its history.
     fn combine(&self, terms: &[(&Self::Tensor, &[f32])]) -> Result<Self::Tensor>;
+
+    // ---- into a caller's memory ----
+
+    /// Whether its device can write `image` by itself.
+    fn reaches(&self, image: &CudaImage) -> bool {
+        let _ = image;
+        false
+    }
+
+    /// The decoded picture `x` (1, h, w, 3), left where it is, for a backend whose device writes callers' images.
+    fn picture(&self, x: &Self::Tensor) -> Option<CudaPicture> {
+        let _ = x;
+        None
+    }
+
+    // ---- how work is best put to it ----
+
+    /// The most branches of a run that one evaluation takes.
+    fn branches(&self) -> usize {
+        4
+    }
+
+    /// The number to which `branches` branches are filled up: a backend may want few different ones.
+    fn bucket(&self, branches: usize) -> usize {
+        branches
+    }
+
+    /// The bytes that activations may still take, for a backend that has memory of its own.
+    fn available(&self) -> Option<u64> {
+        None
+    }
+
+    /// `step` of `inputs`. What it does depends on `key` and the inputs' shapes alone, so a backend may record it and
+    /// do the same again.
+    fn recorded(
+        &self,
+        key: &[usize],
+        inputs: &[&Self::Tensor],
+        step: &dyn Fn(&[Self::Tensor]) -> Result<Self::Tensor>,
+    ) -> Result<Self::Tensor> {
+        let _ = key;
+        step(&inputs.iter().map(|&x| x.clone()).collect::<Vec<_>>())
+    }
 }

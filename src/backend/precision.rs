@@ -14,7 +14,7 @@ pub enum Precision {
     Auto,
     /// 32-bit floats.
     F32,
-    /// 16-bit floats, for GPUs.
+    /// 16-bit floats, for GPUs: what those are best at.
     F16,
     /// 16-bit brain floats: f32 without the last 16 bits.
     Bf16,
@@ -67,6 +67,21 @@ impl Precision {
             }
             (Precision::F16, _) => {
                 unsupported("precision f16: the processor computes in f32 or bf16")
+            }
+        }
+    }
+
+    /// What it comes to on a CUDA device: f16 or bf16.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name in the environment that is none, `Unsupported` for f32.
+    pub fn on_cuda(self) -> Result<Self> {
+        match self.or_environment()? {
+            Precision::Auto | Precision::F16 => Ok(Precision::F16),
+            Precision::Bf16 => Ok(Precision::Bf16),
+            Precision::F32 => {
+                let what = "precision f32: CUDA devices compute in f16 or bf16";
+                Err(Error::new(ErrorKind::Unsupported, what))
             }
         }
     }

@@ -13,6 +13,7 @@ use super::meter::Meter;
 use super::options::Recipe;
 use super::scene::Scene;
 use super::timing::Place;
+use crate::backend::CudaPicture;
 use crate::diffusion::{Batch, Branch, Feed, Latent, Model, Priority, State, Trail, noise};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -414,6 +415,17 @@ impl Tree {
         }
         let span = &self.recipe.spans[level];
         Some((span.keep, span.steps.end - span.keep, self.recipe.schedule.sampler.multistep()))
+    }
+
+    /// The pictures of finished latents, left on the device; `None` where they are the host's.
+    pub(crate) fn decode_there(
+        &self,
+        latents: Vec<Latent>,
+        meter: &Meter<'_, '_>,
+    ) -> Result<Option<Vec<CudaPicture>>> {
+        let total = latents.len();
+        let watch = |done| meter.decode(done, total);
+        self.model.decode_there(latents, meter.call().token(), watch)
     }
 
     /// The frames of finished latents.

@@ -2,7 +2,8 @@
 
 use super::growing::{Growing, read, write};
 use super::{entry, lb_error, lb_status};
-use crate::error::{Error, Result};
+use crate::backend::{CudaDriver, CudaInfo, DeviceChoice};
+use crate::error::{Error, Result, guarded};
 
 /// A kind of device.
 #[allow(non_camel_case_types, reason = "its name in C")]
@@ -51,10 +52,18 @@ unsafe impl Growing for lb_device_info {
     }
 }
 
-/// The devices that a model can be loaded onto. The CPU is always there. Any thread, at once. Since 0.1.
+/// The CUDA devices that can be used.
+fn cuda() -> Vec<CudaInfo> {
+    let driver = CudaDriver::find();
+    let devices = driver.as_ref().map_or(&[][..], |driver| driver.devices());
+    devices.iter().filter(|device| device.usable().is_ok()).cloned().collect()
+}
+
+/// The devices that a model can be loaded onto. The CPU is always there, and the first; lb_doctor says why another
+/// is not among them. Any thread, at once. Since 0.1.
 #[unsafe(no_mangle)]
 pub extern "C" fn lb_device_count() -> usize {
-    1
+    guarded(|| 1 + cuda().len()).unwrap_or(1)
 }
 
 /// Writes what device `index` is. Any thread, at once. Since 0.1.
@@ -71,15 +80,21 @@ pub unsafe extern "C" fn lb_device_get(
     entry(error, || {
         // SAFETY: passed on.
         let known = unsafe { read(info.cast_const())? };
-        if index >= lb_device_count() {
-            return Err(Error::invalid(format!(
-                "device {index}: wanted 0 to {}",
-                lb_device_count() - 1
-            )));
+        let devices = cuda();
+        if index > devices.len() {
+            let what = format!("device {index}: wanted 0 to {}", devices.len());
+            return Err(Error::invalid(what));
         }
         let mut result = lb_device_info { kind: LB_DEVICE_CPU, ..known };
-        let name =
-            format!("CPU, {} threads", std::thread::available_parallelism().map_or(1, usize::from));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut name = format!("CPU, {threads} threads");
+        if let Some(device) = index.checked_sub(1).and_then(|index| devices.get(index)) {
+            result.kind = LB_DEVICE_CUDA;
+            result.ordinal = device.ordinal;
+            result.uuid = device.uuid;
+            result.memory_bytes = device.memory;
+            name.clone_from(&device.name);
+        }
         let length = name.len().min(result.name.len() - 1);
         result.name = [0; 128];
         result.name[..length].copy_from_slice(&name.as_bytes()[..length]);
@@ -89,17 +104,15 @@ pub unsafe extern "C" fn lb_device_get(
     })
 }
 
-/// Checks a caller's choice of device.
-pub(super) fn choose(kind: lb_device_kind, ordinal: u32) -> Result<()> {
+/// A caller's choice of device.
+pub(super) fn choose(kind: lb_device_kind, ordinal: u32) -> Result<DeviceChoice> {
     match kind {
-        LB_DEVICE_AUTO | LB_DEVICE_CPU if ordinal == 0 => Ok(()),
+        LB_DEVICE_AUTO if ordinal == 0 => Ok(DeviceChoice::Auto),
+        LB_DEVICE_CPU if ordinal == 0 => Ok(DeviceChoice::Cpu),
         LB_DEVICE_AUTO | LB_DEVICE_CPU => {
             Err(Error::invalid(format!("device ordinal {ordinal}: there is one CPU, 0")))
         }
-        LB_DEVICE_CUDA => Err(Error::new(
-            crate::error::ErrorKind::Unsupported,
-            "this version has no CUDA backend yet; use LB_DEVICE_AUTO or LB_DEVICE_CPU",
-        )),
+        LB_DEVICE_CUDA => Ok(DeviceChoice::Cuda(ordinal)),
         other => Err(Error::invalid(format!("device kind {other}: wanted an LB_DEVICE value"))),
     }
 }

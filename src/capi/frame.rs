@@ -5,6 +5,7 @@ use super::growing::{Growing, fill, read};
 use super::session::session;
 use super::source::{lb_source, picture};
 use super::{entry, lb_error, lb_session, lb_status};
+use crate::backend::CudaImage;
 use crate::blend::{Output, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{Format, ImageMut, Layout, Placement, Transfer};
@@ -136,7 +137,8 @@ pub struct lb_image {
     pub memory: lb_memory,
     /// Must be 0.
     pub flags: u32,
-    /// A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+    /// With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
+    /// it before is done first, what is queued later finds the frame; nothing is waited for. NULL: the default stream.
     pub cuda_stream: *mut c_void,
     /// In an inpainting session: the picture that the patch is laid over, of the source's size, which is
     /// read during the call. The patch stays that of the source, so it holds still while the plate moves.
@@ -183,50 +185,117 @@ pub const LB_OUTPUT_PICTURE: lb_output = 0;
 /// formats only.
 pub const LB_OUTPUT_PATCH: lb_output = 1;
 
+/// What is written for a caller whose pixels lie in a device's memory, before it is copied there.
+struct Staged {
+    image: CudaImage,
+    bytes: Vec<u8>,
+}
+
+fn layout(raw: &lb_image) -> Result<Layout> {
+    Ok(Layout {
+        width: raw.width as usize,
+        height: raw.height as usize,
+        row_bytes: raw.row_bytes,
+        format: Format::try_from(raw.format)?,
+        transfer: Transfer::try_from(raw.transfer)?,
+    })
+}
+
+/// Room for an image with LB_MEMORY_CUDA; `None` for one of the host's own.
+///
 /// # Safety
 /// As the header says of `lb_image`.
-unsafe fn target<'a>(image: *const lb_image) -> Result<Target<'a>> {
+unsafe fn staged(image: *const lb_image) -> Result<Option<Staged>> {
     // SAFETY: passed on.
     let raw = unsafe { read(image)? };
     match raw.memory {
-        LB_MEMORY_HOST => {}
+        LB_MEMORY_HOST => Ok(None),
         LB_MEMORY_CUDA => {
-            let what =
-                "lb_image.memory: this version has no CUDA backend yet; wanted LB_MEMORY_HOST";
-            return Err(Error::new(ErrorKind::Unsupported, what));
+            let (at, stream) = (raw.data.addr() as u64, raw.cuda_stream.addr());
+            // SAFETY: passed on.
+            let image = unsafe { CudaImage::from_raw(at, layout(&raw)?, stream)? };
+            Ok(Some(Staged { image, bytes: Vec::new() }))
         }
-        other => {
-            return Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value")));
-        }
+        other => Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value"))),
     }
+}
+
+impl Staged {
+    /// For a frame that comes through the host.
+    fn make_room(&mut self) -> Result<()> {
+        let Layout { row_bytes, height, .. } = self.image.staging();
+        let length = row_bytes.unsigned_abs() * height;
+        self.bytes.try_reserve_exact(length).map_err(|_| {
+            Error::new(ErrorKind::OutOfMemory, format!("{length} bytes for a picture"))
+        })?;
+        self.bytes.resize(length, 0);
+        Ok(())
+    }
+}
+
+/// Images that a device may be able to write by itself, and where the frame lies in each; `None` where one is none.
+///
+/// # Safety
+/// As the header says of `lb_image`.
+unsafe fn direct<'a>(
+    images: &[*const lb_image],
+    stages: &'a [Option<Staged>],
+) -> Result<Option<Vec<(&'a CudaImage, Option<Placement>)>>> {
+    if images.is_empty() {
+        return Ok(None);
+    }
+    let mut found = Vec::with_capacity(images.len());
+    for (&image, staged) in images.iter().zip(stages) {
+        // SAFETY: passed on.
+        let raw = unsafe { read(image)? };
+        let Some(staged) = staged.as_ref() else { return Ok(None) };
+        let plain = raw.plate.is_null() && raw.output == LB_OUTPUT_PICTURE;
+        if !plain || raw.flags != 0 || raw.reserved != 0 {
+            return Ok(None);
+        }
+        // SAFETY: passed on.
+        found.push((&staged.image, unsafe { placed(&raw)? }));
+    }
+    Ok(Some(found))
+}
+
+/// Where the frame lies in an image.
+///
+/// # Safety
+/// As the header says of `lb_image`.
+unsafe fn placed(raw: &lb_image) -> Result<Option<Placement>> {
+    if raw.placement.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: passed on.
+    let placement = unsafe { read(raw.placement)? };
+    Ok(Some(Placement {
+        bounds: placement.bounds,
+        window: placement.window,
+        fit: placement.fit.try_into()?,
+        filter: placement.filter.try_into()?,
+        pixel_aspect: placement.pixel_aspect,
+    }))
+}
+
+/// # Safety
+/// As the header says of `lb_image`.
+unsafe fn target<'a>(image: *const lb_image, staged: Option<&'a mut Staged>) -> Result<Target<'a>> {
+    // SAFETY: passed on.
+    let raw = unsafe { read(image)? };
     for (name, value) in [("flags", raw.flags), ("reserved", raw.reserved)] {
         if value != 0 {
             let what = format!("lb_image.{name} {value:#x}: wanted 0");
             return Err(Error::new(ErrorKind::Unsupported, what));
         }
     }
-    let placement = if raw.placement.is_null() {
-        None
-    } else {
-        // SAFETY: passed on.
-        let placement = unsafe { read(raw.placement)? };
-        Some(Placement {
-            bounds: placement.bounds,
-            window: placement.window,
-            fit: placement.fit.try_into()?,
-            filter: placement.filter.try_into()?,
-            pixel_aspect: placement.pixel_aspect,
-        })
-    };
-    let layout = Layout {
-        width: raw.width as usize,
-        height: raw.height as usize,
-        row_bytes: raw.row_bytes,
-        format: Format::try_from(raw.format)?,
-        transfer: Transfer::try_from(raw.transfer)?,
-    };
     // SAFETY: passed on.
-    let image = unsafe { ImageMut::from_raw(raw.data.cast(), layout)? };
+    let placement = unsafe { placed(&raw)? };
+    let image = match staged {
+        Some(Staged { image, bytes }) => ImageMut::new(bytes, 0, image.staging())?,
+        // SAFETY: passed on.
+        None => unsafe { ImageMut::from_raw(raw.data.cast(), layout(&raw)?)? },
+    };
     let plate = if raw.plate.is_null() {
         None
     } else {
@@ -314,18 +383,37 @@ pub unsafe extern "C" fn lb_session_render_many(
             return Err(Error::invalid(format!("{name} is NULL, with a count of {count}")));
         }
         let mut times = Vec::with_capacity(count);
-        let mut targets = Vec::with_capacity(count);
+        let mut all = Vec::with_capacity(count);
+        let mut stages = Vec::with_capacity(count);
         for index in 0..count {
             // SAFETY: neither is NULL, and both have `count` elements by the caller's word.
             let (t, image) =
                 unsafe { (t.add(index).read_unaligned(), images.add(index).read_unaligned()) };
             times.push(t);
+            all.push(image);
             // SAFETY: passed on.
-            targets.push(unsafe { target(image)? });
+            stages.push(unsafe { staged(image)? });
+        }
+        // SAFETY: passed on.
+        if let Some(images) = unsafe { direct(&all, &stages)? } {
+            log::debug!("lb_session_render({times:?}), on the device");
+            // SAFETY: passed on.
+            let call = unsafe { watched(call)? };
+            if session.render_onto(&times, &images, &call)? {
+                return Ok(());
+            }
+        }
+        stages.iter_mut().flatten().try_for_each(Staged::make_room)?;
+        let mut targets = Vec::with_capacity(count);
+        for (&image, staged) in all.iter().zip(&mut stages) {
+            // SAFETY: passed on.
+            targets.push(unsafe { target(image, staged.as_mut())? });
         }
         log::debug!("lb_session_render({times:?})");
         // SAFETY: passed on.
         let call = unsafe { watched(call)? };
-        session.render_into(&times, &mut targets, &call)
+        session.render_into(&times, &mut targets, &call)?;
+        drop(targets);
+        stages.iter_mut().flatten().try_for_each(|stage| stage.image.fill(&mut stage.bytes))
     })
 }

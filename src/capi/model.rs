@@ -238,9 +238,10 @@ pub unsafe extern "C" fn lb_model_load(
             // SAFETY: passed on.
             false => unsafe { read(options)? },
         };
-        choose(options.device, options.ordinal)?;
+        let device = choose(options.device, options.ordinal)?;
         unused("lb_model_options.reserved", options.reserved)?;
         let how = LoadOptions {
+            device,
             precision: precision(options.precision)?,
             threads: options.threads as usize,
             memory_limit: (options.memory_limit > 0).then_some(options.memory_limit),

@@ -7,7 +7,7 @@ use super::latent::{Context, Latent};
 use super::needs::Needs;
 use super::schedule::Schedule;
 use super::state::Trail;
-use crate::backend::Numerics;
+use crate::backend::{CudaImage, CudaPicture, Numerics};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use std::ops::Range;
@@ -129,6 +129,18 @@ pub trait Engine: Send + Sync {
 
     /// Mean and log-variance of the posterior of `frame`'s latent, in the sampler's scale.
     fn encode(&self, frame: &Frame) -> Result<Posterior>;
+
+    /// Whether its device can write `image` by itself: then [`decode_there`](Engine::decode_there) gives the picture.
+    fn reaches(&self, image: &CudaImage) -> bool {
+        let _ = image;
+        false
+    }
+
+    /// The picture of a latent, left on the device; `None` from an engine whose pictures are the host's.
+    fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
+        let _ = latent;
+        Ok(None)
+    }
 
     /// The picture of each latent.
     fn decode(&self, latents: &[Latent]) -> Result<Vec<Frame>>;

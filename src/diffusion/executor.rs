@@ -74,25 +74,28 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// The executor of the CPU, shared by all models. Its thread ends when the last of them is gone.
-    pub(crate) fn cpu() -> Result<Arc<Self>> {
-        static CPU: Mutex<Weak<Executor>> = Mutex::new(Weak::new());
-        let mut slot = CPU.lock();
-        if let Some(executor) = slot.upgrade() {
+    /// The executor of the device called `name`, shared by all models on it. Its thread ends when the last of them is
+    /// gone.
+    pub(crate) fn of(name: &str) -> Result<Arc<Self>> {
+        static KNOWN: Mutex<Vec<(String, Weak<Executor>)>> = Mutex::new(Vec::new());
+        let mut known = KNOWN.lock();
+        known.retain(|(_, executor)| executor.strong_count() > 0);
+        let found = known.iter().find(|(device, _)| device == name);
+        if let Some(executor) = found.and_then(|(_, executor)| executor.upgrade()) {
             return Ok(executor);
         }
-        let executor = Arc::new(Executor::new()?);
-        *slot = Arc::downgrade(&executor);
+        let executor = Arc::new(Executor::new(name)?);
+        known.push((name.to_owned(), Arc::downgrade(&executor)));
         Ok(executor)
     }
 
-    fn new() -> Result<Self> {
+    fn new(name: &str) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let taken = Arc::clone(&shared);
         std::thread::Builder::new()
-            .name(format!("{THREAD_NAME}-cpu"))
+            .name(format!("{THREAD_NAME}-{name}"))
             .spawn(move || serve(&taken))
-            .map_err(|e| Error::new(ErrorKind::Device, format!("no thread for the CPU: {e}")))?;
+            .map_err(|e| Error::new(ErrorKind::Device, format!("no thread for {name}: {e}")))?;
         Ok(Executor { shared })
     }
 

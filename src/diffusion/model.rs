@@ -1,23 +1,18 @@
-//! In: a model's files. Out: [`Model`], loaded networks with their tokenizer and device thread, ready
-//! for any number of sessions.
+//! In: an engine, its tokenizer and device thread. Out: [`Model`], these with what they are, ready for any number
+//! of sessions.
 
 use super::engine::{Batch, Engine, Posterior};
 use super::executor::{Executor, Priority, Turn, Urgency};
 use super::latent::{Context, Latent};
 use super::needs::check;
-use super::pipeline::Pipeline;
 use super::schedule::{Schedule, SchedulePolicy};
 use super::state::Trail;
-use crate::backend::{Backend, Cpu, CpuBf16, Precision, Reference, Workers};
+use crate::backend::CudaPicture;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, working_size_in};
-use crate::model::{
-    self as files, DiffusionConfig, Embedded, Fingerprint, Known, LoadMeter, LoadOptions,
-    PredictionType, PromptRules, Source, TextConfig, Tokenizer, UnetConfig, VaeConfig,
-};
+use crate::model::{DiffusionConfig, Fingerprint, Known, PredictionType, PromptRules, Tokenizer};
 use crate::progress::{Call, Cancel, Stage};
 use std::ffi::{CStr, CString};
-use std::path::Path;
 use std::sync::Arc;
 
 /// What a model is, as far as a caller may want to know.
@@ -38,9 +33,6 @@ pub struct ModelInfo {
     /// The published model that it is, or is of the kind of.
     pub known: Option<Known>,
 }
-
-/// Below this, the answer to [`Pipeline::probe`] is that of a velocity.
-const PROBE_LIMIT: f64 = -1.0;
 
 impl ModelInfo {
     /// What the UNet predicts.
@@ -118,163 +110,22 @@ fn sized<T>(values: Vec<T>, wanted: usize, what: &str) -> Result<Vec<T>> {
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
-/// The networks on a backend; and, if that is asked, what tells the kind of their prediction.
-fn loaded<B: Backend>(
-    backend: B,
-    source: &Source,
-    meter: &LoadMeter<'_>,
-    configs: (&TextConfig, &UnetConfig, &VaeConfig),
-    (workers, options, ask): (Workers, &LoadOptions, bool),
-) -> Result<(Arc<dyn Engine>, Option<f64>)> {
-    let limit = options.memory_limit;
-    let pipeline = Pipeline::load(backend, workers, source, meter, configs, limit)?;
-    let found = if ask { Some(pipeline.probe(configs.1)?) } else { None };
-    Ok((Arc::new(pipeline), found))
-}
-
 impl Model {
-    /// Loads any model of the Stable Diffusion 2 architecture: a folder in diffusers layout, or a
-    /// single `.safetensors` or `.ckpt` file in the naming of the original releases. Weights may be in
-    /// f32, f16 or bf16. May take seconds; reports and can be cancelled.
-    ///
-    /// Of a `.ckpt` or `.bin` file only tensors are read, and nothing in it is executed. Single files
-    /// come without configurations: sizes are told from the shapes of the tensors, and what the UNet
-    /// predicts from one evaluation of it, unless [`LoadOptions`] or a file beside it says so.
-    ///
-    /// # Errors
-    /// `NotFound` for a missing folder or file, `BadModel` for one that is damaged or of another
-    /// family, `Unsupported` for PyTorch files from before version 1.6, `Cancelled`.
-    pub fn load(path: impl AsRef<Path>, call: &Call<'_>) -> Result<Self> {
-        Model::load_with(path, &LoadOptions::default(), call)
-    }
-
-    /// Loads a model of whose files the caller knows more than they say.
-    ///
-    /// # Errors
-    /// Those of [`Model::load`].
-    pub fn load_with(
-        path: impl AsRef<Path>,
-        options: &LoadOptions,
-        call: &Call<'_>,
-    ) -> Result<Self> {
-        let source = Source::open_path(path.as_ref(), options.config.as_deref())?;
-        Model::from_source(&source, options, None, call)
-    }
-
-    /// Loads a model whose files are embedded in the program.
-    pub fn embedded(files: Embedded, options: &LoadOptions, call: &Call<'_>) -> Result<Self> {
-        Model::from_source(&Source::Embedded(files), options, None, call)
-    }
-
-    /// Loads the embedded demo model: small pictures of landscapes, from prompts in the words that its
-    /// card lists (`models/demo/README.md`).
-    #[cfg(feature = "demo")]
-    pub fn demo(call: &Call<'_>) -> Result<Self> {
-        Model::demo_with(&LoadOptions::default(), call)
-    }
-
-    /// The same, as `options` say.
-    #[cfg(feature = "demo")]
-    pub fn demo_with(options: &LoadOptions, call: &Call<'_>) -> Result<Self> {
-        let source = Source::Embedded(latentblend_demo::STANDARD);
-        Model::from_source(&source, options, Some(Known::DEMO), call)
-    }
-
-    /// Loads the embedded demo model for inpainting.
-    #[cfg(feature = "demo-inpainting")]
-    pub fn demo_inpainting(call: &Call<'_>) -> Result<Self> {
-        Model::demo_inpainting_with(&LoadOptions::default(), call)
-    }
-
-    /// The same, as `options` say.
-    #[cfg(feature = "demo-inpainting")]
-    pub fn demo_inpainting_with(options: &LoadOptions, call: &Call<'_>) -> Result<Self> {
-        let source = Source::Embedded(latentblend_demo::INPAINTING);
-        Model::from_source(&source, options, Some(Known::DEMO), call)
-    }
-
-    fn from_source(
-        source: &Source,
-        options: &LoadOptions,
-        known: Option<Known>,
-        call: &Call<'_>,
-    ) -> Result<Self> {
-        call.poll()?;
-        let (level, precision) = options.precision.on_cpu()?;
-        let unet = UnetConfig::read(source)?;
-        let text = TextConfig::read(source)?;
-        let vae = VaeConfig::read(source)?;
-        let (mut diffusion, stated) = DiffusionConfig::read(source)?;
-        let bad = |what: String| {
-            Error::bad_model(format!("{}: {what}", source.label("unet/config.json")))
-        };
-        if unet.context != text.width {
-            return Err(bad(format!(
-                "cross_attention_dim {} does not fit the text encoder's width {} (768 is SD 1.x, 2048 SDXL)",
-                unet.context, text.width
-            )));
-        }
-        let latent = vae.latent_channels;
-        let inpainting = unet.in_channels == 2 * latent + 1;
-        if unet.out_channels != latent || !(inpainting || unet.in_channels == latent) {
-            return Err(bad(format!(
-                "{} channels in and {} out: wanted {latent} or {} in (inpainting), {latent} out",
-                unet.in_channels,
-                unet.out_channels,
-                2 * latent + 1
-            )));
-        }
-        let tokenizer = Tokenizer::read(source, text.positions, text.vocab_size)?;
-        let meter = LoadMeter::new(call);
-        let factor = vae.factor();
-        let configs = (&text, &unet, &vae);
-        let ask = options.prediction_type.is_none() && !stated;
-        let how = (Workers::new(options.threads)?, options, ask);
-        let (engine, found) = match (level, precision) {
-            (Some(level), Precision::Bf16) => {
-                loaded(CpuBf16::new(level), source, &meter, configs, how)?
-            }
-            (Some(level), _) => loaded(Cpu::new(level), source, &meter, configs, how)?,
-            (None, _) => loaded(Reference, source, &meter, configs, how)?,
-        };
-        diffusion.spacing = options.spacing.unwrap_or(diffusion.spacing);
-        if let Some(kind) = options.prediction_type {
-            diffusion.prediction_type = kind;
-        } else if found.is_some_and(|found| found < PROBE_LIMIT) {
-            diffusion.prediction_type = PredictionType::Velocity;
-        }
-        // Of the published models those that predict the velocity were trained at 768 pixels.
-        let side = if diffusion.prediction_type == PredictionType::Velocity { 96 } else { 64 };
-        let [height, width] = unet.sample_size.unwrap_or([side; 2]);
-        let known = known.or_else(|| Known::find(&unet, &text, &diffusion));
-        let info = ModelInfo {
-            latent_channels: latent,
-            factor,
-            native_size: [width * factor, height * factor],
-            inpainting,
-            diffusion,
-            fingerprint: Some(meter.fingerprint()),
-            known,
-        };
-        let licence = files::licence(source, info.known.as_ref());
-        Model::new(engine, Some(tokenizer), info, &licence, options.memory_limit)
-    }
-
     /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then
     /// given to [`Engine::encode_prompts`] as their UTF-8 bytes.
     pub fn from_engine(engine: Arc<dyn Engine>, info: ModelInfo) -> Result<Self> {
-        Model::new(engine, None, info, "", None)
+        Model::new(engine, Executor::of("cpu")?, None, info, "", None)
     }
 
-    fn new(
+    pub(super) fn new(
         engine: Arc<dyn Engine>,
+        executor: Arc<Executor>,
         tokenizer: Option<Tokenizer>,
         info: ModelInfo,
         licence: &str,
         memory_limit: Option<u64>,
     ) -> Result<Self> {
         let texts = Texts::new(&info, licence);
-        let executor = Executor::cpu()?;
         Ok(Model(Arc::new(Inner { engine, executor, tokenizer, info, texts, memory_limit })))
     }
 
@@ -312,9 +163,9 @@ impl Model {
     }
 
     /// Lets go of the idle memory that the model keeps so that its next call is quick (on the CPU, buffers of up
-    /// to 256 MiB), and returns how many bytes that were. Calls that run keep theirs; frames stay the same, and
-    /// the next one takes a little longer. What sessions hold is theirs
-    /// ([`Session::purge`](crate::Session::purge)).
+    /// to 256 MiB; on a CUDA device, recorded steps and idle memory), and returns how many bytes that were. Calls
+    /// that run keep theirs; frames stay the same, and the next one takes a little longer. What sessions hold is
+    /// theirs ([`Session::purge`](crate::Session::purge)).
     pub fn trim(&self) -> u64 {
         self.0.engine.trim()
     }
@@ -425,6 +276,32 @@ impl Model {
         let engine = Arc::clone(&self.0.engine);
         let work = move || Ok(Turn::Done(engine.encode(&picture)?));
         self.0.executor.run(priority, call.token(), work, |_| call.again())
+    }
+
+    /// The same, left on the device; `None` where they are the host's.
+    pub(crate) fn decode_there(
+        &self,
+        latents: Vec<Latent>,
+        cancel: Option<Cancel>,
+        watch: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Option<Vec<CudaPicture>>> {
+        let engine = Arc::clone(&self.0.engine);
+        let mut latents = latents.into_iter();
+        let mut pictures = Vec::with_capacity(latents.len());
+        let work = move || {
+            if let Some(latent) = latents.next() {
+                let Some(picture) = engine.decode_there(&latent)? else {
+                    return Ok(Turn::Done(None));
+                };
+                pictures.push(picture);
+            }
+            if latents.len() == 0 {
+                Ok(Turn::Done(Some(std::mem::take(&mut pictures))))
+            } else {
+                Ok(Turn::More)
+            }
+        };
+        self.0.executor.run(Priority::Urgent, cancel, work, watch)
     }
 
     /// The picture of each latent, one by one.

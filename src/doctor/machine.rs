@@ -115,23 +115,42 @@ pub(super) struct Device {
 /// All kinds of devices, those that cannot be used included.
 pub(super) fn devices() -> Result<Vec<Device>> {
     let Cpu { model, level, precision, threads, .. } = cpu()?;
-    let (usable, why, looked_for) = cuda::cuda();
-    Ok(vec![
-        Device {
-            kind: "cpu",
-            ordinal: 0,
-            name: model.unwrap_or_else(|| "unnamed processor".into()),
-            usable: true,
-            why: format!("{threads} threads, level {level}; computes in {precision}, or as asked"),
-            looked_for: Vec::new(),
-        },
-        Device {
+    let (usable, why, looked_for, found) = cuda::cuda();
+    let mut devices = vec![Device {
+        kind: "cpu",
+        ordinal: 0,
+        name: model.unwrap_or_else(|| "unnamed processor".into()),
+        usable: true,
+        why: format!("{threads} threads, level {level}; computes in {precision}, or as asked"),
+        looked_for: Vec::new(),
+    }];
+    if found.is_empty() {
+        devices.push(Device {
             kind: "cuda",
             ordinal: 0,
             name: cuda::name().unwrap_or_else(|| "none found".into()),
             usable,
-            why,
+            why: why.clone(),
             looked_for,
-        },
-    ])
+        });
+    }
+    for device in found {
+        let able = device.usable();
+        let [major, minor] = device.capability;
+        let gigabytes = device.memory as f64 / f64::from(1 << 30);
+        devices.push(Device {
+            kind: "cuda",
+            ordinal: device.ordinal,
+            name: device.name,
+            usable: able.is_ok(),
+            why: match able {
+                Ok(()) => format!(
+                    "{why}; compute capability {major}.{minor}, {gigabytes:.1} GiB; computes in f16, or bf16 as asked"
+                ),
+                Err(error) => error.to_string(),
+            },
+            looked_for: Vec::new(),
+        });
+    }
+    Ok(devices)
 }

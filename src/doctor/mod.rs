@@ -56,13 +56,14 @@ fn library() -> Library {
 }
 
 /// The variables that the library and its node listen to, where they are set.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 8] = [
     "LATENTBLEND_LOG",
     "LATENTBLEND_CPU_LEVEL",
     "LATENTBLEND_PRECISION",
     "LATENTBLEND_MODELS",
     "LATENTBLEND_SD2",
     "LATENTBLEND_CUDA_PATH",
+    "LATENTBLEND_DEVICE",
     "LATENTBLEND_ENGINE",
 ];
 

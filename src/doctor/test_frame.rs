@@ -69,12 +69,15 @@ const T: f64 = 0.5;
 /// The kernels that made the frame, its 8-bit pixels, and the means of its parts.
 #[cfg(feature = "demo")]
 fn picture() -> Result<(String, Vec<u8>, Vec<f64>)> {
-    use crate::backend::Numerics;
+    use crate::backend::{DeviceChoice, Numerics};
     use crate::blend::{BlendOptions, Branching, Keyframe, Session};
     use crate::diffusion::Model;
+    use crate::model::LoadOptions;
     use crate::progress::Call;
 
-    let model = Model::demo(&Call::new())?;
+    // On the CPU: what is expected is its frame.
+    let options = LoadOptions { device: DeviceChoice::Cpu, ..LoadOptions::default() };
+    let model = Model::demo_with(&options, &Call::new())?;
     let keyframes = [Keyframe::new(PROMPTS[0], SEEDS[0]), Keyframe::new(PROMPTS[1], SEEDS[1])];
     let options = BlendOptions {
         size: Some(SIZE),

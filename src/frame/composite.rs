@@ -13,7 +13,7 @@ use half::f16;
 use super::colour::finite;
 use super::convert::Resampler;
 use super::highlight::Highlights;
-use super::image::{Format, ImageMut, ImageRef, reserve, unpack};
+use super::image::{Format, ImageMut, ImageRef, Layout, reserve, unpack};
 use super::placement::{Laid, Placement};
 use super::source::Shown;
 use super::{Frame, quantize};
@@ -68,13 +68,22 @@ pub(crate) fn writable(
     alone: bool,
 ) -> Result<()> {
     let layout = image.layout();
-    layout.format.shows_colour()?;
     if alone && layout.format.channels() != 4 {
         return Err(Error::invalid(format!(
             "a patch alone in {:?}: wanted RGBA, for its matte",
             layout.format
         )));
     }
+    fitting(size, layout, placement)
+}
+
+/// Fails where a frame of `size` could not be laid out so.
+pub(crate) fn fitting(
+    size: [usize; 2],
+    layout: &Layout,
+    placement: Option<&Placement>,
+) -> Result<()> {
+    layout.format.shows_colour()?;
     let target = [layout.width, layout.height];
     match placement {
         Some(placement) => placement.fits(target),

@@ -149,6 +149,14 @@ impl Taps {
         (first, &self.weights[begin..end])
     }
 
+    /// The first source pixel of each target pixel and where its weights begin, one after the other, and once more
+    /// where they end; and all weights.
+    pub(super) fn table(&self) -> (impl Iterator<Item = u32>, &[f32]) {
+        let starts = self.starts.iter().copied().chain([(0, self.weights.len())]);
+        let numbers = starts.flat_map(|(first, begin)| [first as u32, begin as u32]);
+        (numbers, &self.weights)
+    }
+
     /// The most source pixels that one target pixel is made of.
     pub(super) fn longest(&self) -> usize {
         (0..self.count()).map(|i| self.at(i).1.len()).max().unwrap_or(0)

@@ -133,12 +133,12 @@ impl Layout {
     }
 
     /// Bytes of the pixels of one row.
-    pub(super) fn row_length(&self) -> usize {
+    pub(crate) fn row_length(&self) -> usize {
         self.width * self.format.bytes_per_pixel()
     }
 
     /// The bytes that the image takes before the first byte of its top row, and from it on.
-    fn extent(&self) -> Result<(usize, usize)> {
+    pub(crate) fn extent(&self) -> Result<(usize, usize)> {
         for (name, side) in [("width", self.width), ("height", self.height)] {
             if side == 0 || side > LONGEST_SIDE {
                 return Err(Error::invalid(format!(

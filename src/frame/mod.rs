@@ -18,14 +18,14 @@ mod placement;
 mod source;
 
 pub use colour::Transfer;
-pub(crate) use composite::{Composite, End, Plate, writable};
+pub(crate) use composite::{Composite, End, Plate, fitting, writable};
 pub use filter::Filter;
 pub use highlight::Highlights;
 pub use image::{Format, ImageMut, ImageRef, Layout};
 pub use mask::{Mask, MaskChannel};
 pub(crate) use membrane::led_over;
-pub(crate) use placement::working_size_in;
 pub use placement::{Fit, Placement, working_size};
+pub(crate) use placement::{Tables, working_size_in};
 pub use source::Source;
 
 use crate::error::{Error, Result};

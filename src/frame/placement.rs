@@ -194,6 +194,39 @@ impl Placement {
     }
 }
 
+/// A placement as numbers, for a device that resamples by itself.
+pub(crate) struct Tables {
+    /// The image's columns and rows within the bounds, each the first and the first beyond.
+    pub(crate) inside: [Range<usize>; 2],
+    /// For each column within the bounds its first pixel in the frame, and where its weights begin; once more where
+    /// they end; the same for each row; the rows' weights, the columns' weights, as bits.
+    pub(crate) words: Vec<u32>,
+    /// Where the last three of them begin.
+    pub(crate) places: [usize; 3],
+}
+
+impl Placement {
+    /// Lays a frame of `frame` = (width, height) into an image of `image` = (width, height).
+    ///
+    /// # Errors
+    /// `InvalidArgument` where the placement cannot be.
+    pub(crate) fn tables(&self, frame: [usize; 2], image: [usize; 2]) -> Result<Tables> {
+        let Laid { columns, rows } = self.lay(frame, image)?;
+        let mut words = Vec::new();
+        let (starts, across) = columns.taps.table();
+        words.extend(starts);
+        let row_starts = words.len();
+        let (starts, down) = rows.taps.table();
+        words.extend(starts);
+        let row_weights = words.len();
+        words.extend(down.iter().map(|weight| weight.to_bits()));
+        let column_weights = words.len();
+        words.extend(across.iter().map(|weight| weight.to_bits()));
+        let places = [row_starts, row_weights, column_weights];
+        Ok(Tables { inside: [columns.inside.clone(), rows.inside.clone()], words, places })
+    }
+}
+
 /// A placement worked out for one frame and one image.
 #[derive(Debug)]
 pub(super) struct Laid {

@@ -1,12 +1,14 @@
 //! In: what a caller knows better than a model's files, and how it is to be computed. Out: [`LoadOptions`].
 
 use super::config::{PredictionType, Spacing};
-use crate::backend::Precision;
+use crate::backend::{DeviceChoice, Precision};
 use std::path::PathBuf;
 
 /// What a caller says about a model that its files do not, or say wrongly, and how it is computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
+    /// What the model is loaded onto.
+    pub device: DeviceChoice,
     /// What the UNet predicts. By default what the configuration says; a single file without one is
     /// asked by a single evaluation of the UNet.
     pub prediction_type: Option<PredictionType>,
@@ -23,6 +25,7 @@ pub struct LoadOptions {
     /// on it.
     pub threads: usize,
     /// The most bytes of memory that the weights and any call on them may take together; what would take more
-    /// is refused before it is begun. By default what the machine has.
+    /// is refused before it is begun. By default what the machine has. On a CUDA device it is the device's memory,
+    /// and a limit that all models on the device have together: that of the last loaded.
     pub memory_limit: Option<u64>,
 }

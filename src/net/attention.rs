@@ -53,7 +53,7 @@ impl<B: Backend> Transformer<B> {
             keys_values: layers.fused(&[&ck, &cv], [context, channels], false)?,
             cross_out: layers.linear(&inner("attn2.to_out.0"), square)?,
             norm3: layers.norm(&inner("norm3"), channels, LAYER_NORM)?,
-            geglu: layers.linear(&inner("ff.net.0.proj"), [channels, 8 * channels])?,
+            geglu: layers.gated(&inner("ff.net.0.proj"), [channels, 8 * channels])?,
             feed_out: layers.linear(&inner("ff.net.2"), [4 * channels, channels])?,
             proj_out: layers.linear(&outer("proj_out"), square)?,
             heads,

@@ -47,6 +47,13 @@ impl<B: Backend> Layers<'_, '_, B> {
         self.fused(&[name], shape, true)
     }
 
+    /// The linear layer of a GEGLU, with a bias.
+    pub(crate) fn gated(&mut self, name: &str, [input, output]: [usize; 2]) -> Result<B::Linear> {
+        let weight = self.tensor(&format!("{name}.weight"), &[output, input])?;
+        let bias = self.tensor(&format!("{name}.bias"), &[output])?;
+        self.workers.run(|| self.backend.gated(weight, Some(bias)))
+    }
+
     /// Linear layers side by side, each (`input`, `output`), as one product.
     pub(crate) fn fused(
         &mut self,

@@ -20,5 +20,5 @@ pub(crate) use layers::Layers;
 pub use lpips::Lpips;
 pub(crate) use lpips::LpipsFeatures;
 pub(crate) use text_encoder::TextEncoder;
-pub(crate) use unet::{Evaluation, KeysValues, Unet};
+pub(crate) use unet::{Evaluation, KeysValues, TimeBias, Unet};
 pub(crate) use vae::Vae;

@@ -25,6 +25,9 @@ struct Up<B: Backend> {
     upsample: Option<B::Conv>,
 }
 
+/// The first number of the key of an evaluation, as a step of its own ([`Backend::recorded`]).
+const EVALUATION: usize = 1;
+
 /// The UNet.
 pub(crate) struct Unet<B: Backend> {
     time1: B::Linear,
@@ -210,6 +213,31 @@ impl<B: Backend> Unet<B> {
         let transformers = self.stages().filter_map(|stage| stage.transformer.as_ref());
         let all = transformers.map(|t| t.keys_values(backend, &contexts)).collect::<Result<_>>()?;
         Ok(KeysValues(all))
+    }
+
+    /// The prediction (samples, h, w, out channels), as a step that the backend may record.
+    pub(crate) fn predict(&self, backend: &B, at: &Evaluation<'_, B>) -> Result<B::Tensor> {
+        let (times, extras) = (at.time.0.len(), usize::from(at.extra.is_some()));
+        let mut inputs = vec![at.latents];
+        inputs.extend(at.extra);
+        inputs.extend(&at.time.0);
+        inputs.extend(&at.keys_values.0);
+        let mut key = vec![EVALUATION, at.rows.len()];
+        key.extend(at.rows);
+        key.extend(at.prompts);
+        backend.recorded(&key, &inputs, &|inputs| {
+            let (first, rest) = inputs.split_at(1 + extras);
+            let (time, keys_values) = rest.split_at(times);
+            let at = Evaluation {
+                latents: &first[0],
+                extra: first.get(1),
+                rows: at.rows,
+                prompts: at.prompts,
+                time: &TimeBias(time.to_vec()),
+                keys_values: &KeysValues(keys_values.to_vec()),
+            };
+            self.forward(backend, &at)
+        })
     }
 
     /// The prediction (samples, h, w, out channels).

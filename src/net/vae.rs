@@ -10,6 +10,9 @@ use crate::model::VaeConfig;
 /// The VAE's group norms all use this, which its configuration does not name.
 const EPSILON: f64 = 1e-6;
 
+/// The key of a decode, as a step of its own ([`Backend::recorded`]).
+const DECODE: usize = 2;
+
 struct Block<B: Backend> {
     resnets: Vec<Resnet<B>>,
     /// The convolution behind a change of size, if there is one.
@@ -137,6 +140,10 @@ impl<B: Backend> Vae<B> {
 
     /// Pictures (n, f h, f w, 3), nominally -1..=1, of latents (n, h, w, latent channels).
     pub(crate) fn decode(&self, backend: &B, latents: &B::Tensor) -> Result<B::Tensor> {
+        backend.recorded(&[DECODE], &[latents], &|inputs| self.decoded(backend, &inputs[0]))
+    }
+
+    fn decoded(&self, backend: &B, latents: &B::Tensor) -> Result<B::Tensor> {
         let half = &self.decoder;
         let mut x = backend.conv2d(latents.into(), &self.post_quant, Add::Nothing)?;
         x = backend.conv2d((&x).into(), &half.conv_in, Add::Nothing)?;

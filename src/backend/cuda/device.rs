@@ -1,0 +1,399 @@
+//! In: a device's number. Out: its context, a stream of low priority, the kernels, and memory: what work is
+//! queued on. All work of all models on one device goes through one stream, in order.
+//!
+//! A thread's current context is what it was before after every function here: a host has its own.
+#![allow(unsafe_code, reason = "functions of the driver")]
+
+use super::calls::{Handle, Status, is_lost};
+use super::driver::{CudaDriver, CudaInfo};
+use super::kernels::CONVERT as CONVERT_NAME;
+use super::lent::Lent;
+use super::memory::{Memory, Mode, current};
+use crate::error::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+/// The kernels, compiled ahead by kernels/build.sh.
+static KERNELS: &Aligned<[u8]> = &Aligned(*include_bytes!("kernels/kernels.fatbin"));
+static CONVERT: &Aligned<[u8]> = &Aligned(*include_bytes!("kernels/convert.fatbin"));
+
+/// What is embedded as bytes starts anywhere; a driver reads words.
+#[repr(C, align(64))]
+struct Aligned<T: ?Sized>(T);
+
+/// CU_STREAM_NON_BLOCKING: other streams of the process are not waited for.
+const NON_BLOCKING: u32 = 1;
+/// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+const MAX_SHARED: i32 = 8;
+/// CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is theirs.
+const THREAD_LOCAL: i32 = 1;
+/// CU_EVENT_BLOCKING_SYNC and CU_EVENT_DISABLE_TIMING
+const SLEEPS_UNTIMED: u32 = 3;
+
+/// A device in use.
+pub(crate) struct Device {
+    pub(super) driver: Arc<CudaDriver>,
+    pub(super) info: CudaInfo,
+    pub(super) context: Handle,
+    pub(super) stream: Handle,
+    /// What is recorded goes here; nothing ever runs on it.
+    recorder: Handle,
+    /// The ends of the last two steps, and how many there were.
+    steps: Mutex<([Handle; 2], usize)>,
+    /// All kernels, and the one that writes a host's images.
+    modules: [Handle; 2],
+    functions: Mutex<HashMap<&'static str, Handle>>,
+    pub(super) memory: Mutex<Memory>,
+    /// What other streams may still read.
+    pub(super) lent: Mutex<Vec<Lent>>,
+    /// Held while a graph is recorded or launched: all share one arena.
+    pub(super) replaying: Mutex<()>,
+    /// Why it answers nothing any more.
+    lost: Mutex<Option<String>>,
+}
+
+/// While it lives, the device's context is the thread's current one.
+pub(super) struct Entered<'a>(&'a Device);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let mut context = 0;
+        // SAFETY: a place for a handle; pops what `enter` has pushed. There is nobody to tell of a failure.
+        unsafe { (self.0.driver.calls.context_pop)(&mut context) };
+    }
+}
+
+impl Device {
+    /// Opens device `ordinal`, or shares it with whoever has.
+    pub(super) fn open(driver: &Arc<CudaDriver>, ordinal: u32) -> Result<Arc<Self>> {
+        let info = driver.device(ordinal)?.clone();
+        let mut opened = driver.opened.lock();
+        let known = opened.get(&ordinal).and_then(std::sync::Weak::upgrade);
+        // A lost device may have come back; whoever holds the lost one goes on getting errors.
+        if let Some(device) = known.filter(|device| device.lost.lock().is_none()) {
+            return Ok(device);
+        }
+        let calls = &driver.calls;
+        let mut context = 0;
+        // SAFETY: a place for a handle.
+        let status = unsafe { (calls.context_retain)(&mut context, ordinal as i32) };
+        calls.check(status, &format!("opening device {ordinal} ({})", info.name))?;
+        let mut device = Device {
+            driver: Arc::clone(driver),
+            info,
+            context,
+            stream: 0,
+            recorder: 0,
+            steps: Mutex::default(),
+            modules: [0; 2],
+            functions: Mutex::default(),
+            memory: Mutex::default(),
+            lent: Mutex::default(),
+            replaying: Mutex::default(),
+            lost: Mutex::default(),
+        };
+        device.prepare()?;
+        let device = Arc::new(device);
+        opened.insert(ordinal, Arc::downgrade(&device));
+        Ok(device)
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        let (mut stream, mut recorder, mut modules) = (0, 0, [0; 2]);
+        let mut ends = [0; 2];
+        {
+            let _entered = self.enter()?;
+            let calls = &self.driver.calls;
+            let (mut least, mut greatest) = (0, 0);
+            // SAFETY: places for numbers and handles; the kernels' image stays for good.
+            unsafe {
+                calls.check((calls.priorities)(&mut least, &mut greatest), "priorities")?;
+                for stream in [&mut stream, &mut recorder] {
+                    // The least urgent: a host's display keeps its rhythm.
+                    let status = (calls.stream_create)(stream, NON_BLOCKING, least);
+                    calls.check(status, "cuStreamCreate")?;
+                }
+                for end in &mut ends {
+                    calls.check((calls.event_create)(end, SLEEPS_UNTIMED), "cuEventCreate")?;
+                }
+                for (module, image) in modules.iter_mut().zip([KERNELS, CONVERT]) {
+                    let status = (calls.module_load)(module, image.0.as_ptr().cast::<c_void>());
+                    calls.check(status, "loading the kernels")?;
+                }
+            }
+        }
+        (self.stream, self.recorder, self.modules) = (stream, recorder, modules);
+        self.steps = Mutex::new((ends, 0));
+        Ok(())
+    }
+
+    /// Makes the device's context the thread's current one.
+    pub(super) fn enter(&self) -> Result<Entered<'_>> {
+        if let Some(why) = &*self.lost.lock() {
+            return Err(Error::new(ErrorKind::Device, why.clone()));
+        }
+        // SAFETY: a context that is retained.
+        let status = unsafe { (self.driver.calls.context_push)(self.context) };
+        self.check(status, "cuCtxPushCurrent")?;
+        Ok(Entered(self))
+    }
+
+    /// Success, or the error; one that the context doesn't survive marks the device lost.
+    pub(super) fn check(&self, status: Status, what: &str) -> Result<()> {
+        if status == 0 {
+            return Ok(());
+        }
+        let error = self.driver.calls.error(status, what);
+        if is_lost(status) {
+            let name = &self.info.name;
+            let why = format!(
+                "{name} was lost ({error}); models on it must be loaded again, on the CPU if it stays so"
+            );
+            self.lost.lock().get_or_insert(why);
+        }
+        Err(error.at(&self.info.name))
+    }
+
+    /// Whether it still answers.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.lock().is_some()
+    }
+
+    fn function(&self, name: &'static str) -> Result<Handle> {
+        let mut functions = self.functions.lock();
+        if let Some(&function) = functions.get(name) {
+            return Ok(function);
+        }
+        let symbol = CString::new(name).map_err(|_| Error::internal("a kernel's name"))?;
+        let calls = &self.driver.calls;
+        let mut function = 0;
+        let module = self.modules[usize::from(name == CONVERT_NAME)];
+        // SAFETY: a place for a handle, a module that is loaded, a text that ends in NUL.
+        unsafe {
+            let status = (calls.module_function)(&mut function, module, symbol.as_ptr());
+            self.check(status, &format!("kernel {name}"))?;
+            let most = self.info.shared_memory as i32;
+            let status = (calls.function_attribute)(function, MAX_SHARED, most);
+            self.check(status, &format!("shared memory of kernel {name}"))?;
+        }
+        functions.insert(name, function);
+        Ok(function)
+    }
+
+    /// Queues kernel `name`, whose one argument is `parameters`.
+    pub(super) fn launch<P: super::kernels::Parameters>(
+        &self,
+        name: &'static str,
+        grid: [u64; 3],
+        block: u32,
+        shared: u32,
+        parameters: &P,
+    ) -> Result<()> {
+        let mode = current();
+        if matches!(mode, Mode::Plan(_)) || grid.contains(&0) {
+            return Ok(());
+        }
+        let [Ok(x), Ok(y), Ok(z)] = grid.map(u32::try_from) else {
+            return Err(Error::internal(format!("kernel {name}: a grid of {grid:?}")));
+        };
+        let stream = if matches!(mode, Mode::Record(_)) { self.recorder } else { self.stream };
+        self.launch_on(stream, name, [x, y, z], block, shared, parameters)
+    }
+
+    /// The same on any stream of the device, whatever the mode.
+    pub(super) fn launch_on<P: super::kernels::Parameters>(
+        &self,
+        stream: Handle,
+        name: &'static str,
+        [x, y, z]: [u32; 3],
+        block: u32,
+        shared: u32,
+        parameters: &P,
+    ) -> Result<()> {
+        let _entered = self.enter()?;
+        let function = self.function(name)?;
+        let mut arguments = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
+        // SAFETY: the kernel takes one argument of this type, by `Parameters`; it is copied during the call.
+        let status = unsafe {
+            (self.driver.calls.launch)(
+                function,
+                x,
+                y,
+                z,
+                block,
+                1,
+                1,
+                shared,
+                stream,
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        self.check(status, &format!("kernel {name}"))
+    }
+
+    /// Waits until all that was queued is done.
+    pub(super) fn wait(&self) -> Result<()> {
+        let _entered = self.enter()?;
+        // SAFETY: a stream of the device.
+        self.check(
+            unsafe { (self.driver.calls.stream_wait)(self.stream) },
+            "waiting for the device",
+        )
+    }
+
+    /// Copies `values` to `address`, in order with what was queued. They are free when it returns.
+    pub(super) fn copy_in<T: Copy>(&self, address: u64, values: &[T]) -> Result<()> {
+        match current() {
+            Mode::Run => {}
+            Mode::Plan(_) => return Ok(()),
+            Mode::Record(_) => {
+                return Err(Error::internal("a copy from the host in a recorded step"));
+            }
+        }
+        let _entered = self.enter()?;
+        let from = values.as_ptr().cast::<c_void>();
+        // SAFETY: that many bytes are there, and at `address` by its owner; a copy from pageable memory returns
+        // when its source has been read.
+        let status =
+            unsafe { (self.driver.calls.copy_in)(address, from, size_of_val(values), self.stream) };
+        self.check(status, "a copy to the device")
+    }
+
+    /// Fills `values` from `address`, after what was queued.
+    pub(super) fn copy_out(&self, values: &mut [f32], address: u64) -> Result<()> {
+        if !matches!(current(), Mode::Run) {
+            return Err(Error::internal("a copy to the host in a recorded step"));
+        }
+        let _entered = self.enter()?;
+        let to = values.as_mut_ptr().cast::<c_void>();
+        // SAFETY: room for that many bytes, which are there at `address` by its owner; waited for below, also
+        // where queueing failed.
+        unsafe {
+            let calls = &self.driver.calls;
+            let status = (calls.copy_out)(to, address, size_of_val(values), self.stream);
+            let waited = (calls.stream_wait)(self.stream);
+            self.check(status, "a copy from the device")?;
+            self.check(waited, "waiting for the device")
+        }
+    }
+
+    /// Queues a step of a network, when the one before the last is done: one runs and one waits, so that what was
+    /// queued is soon over when a call is cancelled.
+    pub(super) fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let calls = &self.driver.calls;
+        let end = {
+            let mut steps = self.steps.lock();
+            steps.1 += 1;
+            steps.0[steps.1 % 2]
+        };
+        {
+            let _entered = self.enter()?;
+            // SAFETY: an event of ours; one that was never recorded is over.
+            self.check(unsafe { (calls.event_wait)(end) }, "a step")?;
+        }
+        self.take_back();
+        let result = work()?;
+        let _entered = self.enter()?;
+        // SAFETY: an event and a stream of ours.
+        self.check(unsafe { (calls.event_record)(end, self.stream) }, "the end of a step")?;
+        Ok(result)
+    }
+
+    /// Queues a copy within the device.
+    pub(super) fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<()> {
+        let _entered = self.enter()?;
+        let calls = &self.driver.calls;
+        // SAFETY: both places have that many bytes, by their owners.
+        let status = unsafe { (calls.copy)(to, from, bytes as usize, self.stream) };
+        self.check(status, "a copy within the device")
+    }
+
+    /// Records what `work` queues, in a mode in which it queues on the recorder, as a graph.
+    pub(super) fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(Handle, T)> {
+        let _entered = self.enter()?;
+        let calls = &self.driver.calls;
+        // SAFETY: a stream of the device that nothing else uses; places for handles. The graph is destroyed
+        // whether or not it could be made executable.
+        unsafe {
+            let status = (calls.capture_begin)(self.recorder, THREAD_LOCAL);
+            self.check(status, "cuStreamBeginCapture")?;
+            let result = work();
+            let mut graph = 0;
+            let status = (calls.capture_end)(self.recorder, &mut graph);
+            let result = result.and_then(|result| {
+                self.check(status, "cuStreamEndCapture")?;
+                let mut exec = 0;
+                let status = (calls.graph_instantiate)(&mut exec, graph, 0);
+                self.check(status, "cuGraphInstantiate")?;
+                Ok((exec, result))
+            });
+            if graph != 0 {
+                (calls.graph_destroy)(graph);
+            }
+            result
+        }
+    }
+
+    /// Queues a recorded graph.
+    pub(super) fn replay(&self, exec: Handle) -> Result<()> {
+        let _entered = self.enter()?;
+        // SAFETY: a graph of `record`'s that was not forgotten.
+        let status = unsafe { (self.driver.calls.graph_launch)(exec, self.stream) };
+        self.check(status, "cuGraphLaunch")
+    }
+
+    /// The bytes that may still be had: of the limit, if there is one, or of the device.
+    pub(super) fn available(&self) -> Result<u64> {
+        let _entered = self.enter()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: places for two numbers.
+        let status = unsafe { (self.driver.calls.memory_info)(&mut free, &mut total) };
+        self.check(status, "cuMemGetInfo")?;
+        let memory = self.memory.lock();
+        let idle = memory.idle();
+        let left = memory.limit.map(|limit| limit.saturating_sub(memory.held()));
+        Ok(left.unwrap_or(u64::MAX).min(free as u64) + idle)
+    }
+
+    /// Lets a recorded graph go.
+    pub(super) fn forget(&self, exec: Handle) {
+        if let Ok(_entered) = self.enter() {
+            // SAFETY: a graph of `record`'s that is not used again; the driver keeps it while it runs.
+            unsafe { (self.driver.calls.graph_exec_destroy)(exec) };
+        }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.memory.get_mut().release_all(&self.driver.calls, self.context);
+        let calls = &self.driver.calls;
+        // SAFETY: all of these are ours and not used again. Failures (a lost device, a driver that has shut down
+        // before us) leave nothing to be done.
+        unsafe {
+            let mut before = 0;
+            if (calls.context_push)(self.context) == 0 {
+                for module in self.modules {
+                    if module != 0 {
+                        (calls.module_unload)(module);
+                    }
+                }
+                for end in self.steps.get_mut().0 {
+                    if end != 0 {
+                        (calls.event_destroy)(end);
+                    }
+                }
+                for stream in [self.stream, self.recorder] {
+                    if stream != 0 {
+                        (calls.stream_destroy)(stream);
+                    }
+                }
+                (calls.context_pop)(&mut before);
+            }
+            (calls.context_release)(self.info.ordinal as i32);
+        }
+    }
+}

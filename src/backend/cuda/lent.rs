@@ -1,0 +1,198 @@
+//! In: a picture on a device, and a caller's image in its memory. Out: the image, written by the device itself, in order
+//! with what else is on the caller's stream; nothing is waited for.
+//!
+//! The engine's stream goes on meanwhile, so what the caller's stream reads is lent to it: it comes back once
+//! an event says that it was read.
+#![allow(unsafe_code, reason = "functions of the driver")]
+
+use super::calls::Handle;
+use super::device::Device;
+use super::image::CudaImage;
+use super::kernels::{CONVERT, Convert};
+use super::memory::Block;
+use super::tensor::{Tensor, held};
+use crate::error::{Error, Result};
+use crate::frame::{Layout, Placement, Tables};
+use std::sync::Arc;
+
+/// CU_EVENT_DISABLE_TIMING
+const UNTIMED: u32 = 2;
+/// Threads of a block, and the most blocks.
+const THREADS: u32 = 256;
+const BLOCKS: usize = 4096;
+
+/// A decoded picture in the memory of a device.
+pub struct CudaPicture {
+    device: Arc<Device>,
+    /// (1, height, width, 3), f32.
+    values: Tensor,
+}
+
+/// What a stream of a caller's reads until an event.
+pub(super) struct Lent {
+    ready: Handle,
+    read: Handle,
+    /// Come back to the pool when they are dropped.
+    _picture: Tensor,
+    _table: Option<Block>,
+}
+
+impl CudaPicture {
+    /// A network's picture; `None` where it isn't one.
+    pub(super) fn new(device: &Arc<Device>, values: &Tensor) -> Option<Self> {
+        let [n, _, _, channels] = values.shape;
+        (n == 1 && channels == 3 && values.f32)
+            .then(|| CudaPicture { device: Arc::clone(device), values: values.clone() })
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> [usize; 2] {
+        [self.values.shape[2], self.values.shape[1]]
+    }
+
+    /// Queues the picture on the image's own stream: the bytes that [`Frame::write`](crate::Frame::write) writes.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where sizes do not agree, the placement cannot be or the image lies elsewhere; `Device`,
+    /// `OutOfMemory`.
+    pub fn write(&self, image: &CudaImage, placement: Option<&Placement>) -> Result<()> {
+        let device = &self.device;
+        if !image.is_of(device.info.ordinal, device.context) {
+            return Err(Error::invalid("an image in another device's or context's memory"));
+        }
+        let (layout, size) = (image.layout(), self.size());
+        let target = [layout.width, layout.height];
+        let tables = match placement {
+            Some(placement) => Some(placement.tables(size, target)?),
+            None if size == target => None,
+            None => {
+                return Err(Error::invalid(format!(
+                    "the frame has {}x{} pixels, the image {}x{}: give a placement to resample",
+                    size[0], size[1], target[0], target[1]
+                )));
+            }
+        };
+        device.take_back();
+        let table = match &tables {
+            Some(tables) => Some(held(device, &tables.words)?),
+            None => None,
+        };
+        let parameters = parameters(&self.values, image, layout, tables.as_ref(), table.as_ref())?;
+        let blocks = (layout.width * layout.height).div_ceil(THREADS as usize).min(BLOCKS) as u32;
+        let [ready, read] = device.events()?;
+        let lent = Lent { ready, read, _picture: self.values.clone(), _table: table };
+        let queued = device.after(image.stream(), ready, device.stream).and_then(|()| {
+            device.launch_on(image.stream(), CONVERT, [blocks, 1, 1], THREADS, 0, &parameters)
+        });
+        // Also where that failed: what was queued may read it.
+        let marked = device.mark(read, image.stream());
+        device.lent.lock().push(lent);
+        queued.and(marked)
+    }
+}
+
+fn int(value: usize) -> Result<i32> {
+    i32::try_from(value).map_err(|_| Error::invalid(format!("a size of {value} on CUDA")))
+}
+
+fn parameters(
+    values: &Tensor,
+    image: &CudaImage,
+    layout: &Layout,
+    tables: Option<&Tables>,
+    table: Option<&Block>,
+) -> Result<Convert> {
+    let [_, height, width, _] = values.shape;
+    let channels = layout.format.channels();
+    let mut result = Convert {
+        picture: values.address(),
+        top: image.top(),
+        row_bytes: layout.row_bytes as i64,
+        table: table.map_or(0, Block::address),
+        height: int(height)?,
+        width: int(width)?,
+        tall: int(layout.height)?,
+        wide: int(layout.width)?,
+        rows: [0, int(layout.height)?],
+        columns: [0, int(layout.width)?],
+        places: [0; 3],
+        channels: int(channels)?,
+        bytes: int(layout.format.bytes_per_pixel() / channels)?,
+        is_float: layout.format.is_float().into(),
+        transfer: layout.transfer as i32,
+    };
+    if let Some(tables) = tables {
+        let [columns, rows] = &tables.inside;
+        result.columns = [int(columns.start)?, int(columns.end)?];
+        result.rows = [int(rows.start)?, int(rows.end)?];
+        for (to, &place) in result.places.iter_mut().zip(&tables.places) {
+            *to = int(place)? as u32;
+        }
+    }
+    Ok(result)
+}
+
+impl Device {
+    /// Two new events.
+    fn events(&self) -> Result<[Handle; 2]> {
+        let _entered = self.enter()?;
+        let mut events = [0; 2];
+        for event in &mut events {
+            // SAFETY: a place for a handle.
+            let status = unsafe { (self.driver.calls.event_create)(event, UNTIMED) };
+            self.check(status, "cuEventCreate")?;
+        }
+        Ok(events)
+    }
+
+    /// Lets `stream` go on only after what is now queued on `other`.
+    fn after(&self, stream: Handle, event: Handle, other: Handle) -> Result<()> {
+        self.mark(event, other)?;
+        let _entered = self.enter()?;
+        // SAFETY: an event of ours; a stream of this device by the promise made to `CudaImage::from_raw`.
+        let status = unsafe { (self.driver.calls.stream_after)(stream, event, 0) };
+        self.check(status, "cuStreamWaitEvent")
+    }
+
+    fn mark(&self, event: Handle, stream: Handle) -> Result<()> {
+        let _entered = self.enter()?;
+        // SAFETY: as above.
+        let status = unsafe { (self.driver.calls.event_record)(event, stream) };
+        self.check(status, "cuEventRecord")
+    }
+
+    /// Takes back what was read by now.
+    pub(super) fn take_back(&self) {
+        self.return_lent(self.driver.calls.event_query);
+    }
+
+    /// Takes back everything, after waiting for it.
+    pub(super) fn take_all_back(&self) {
+        self.return_lent(self.driver.calls.event_wait);
+    }
+
+    fn return_lent(&self, ask: unsafe extern "C" fn(Handle) -> i32) {
+        /// CUDA_ERROR_NOT_READY
+        const NOT_READY: i32 = 600;
+        let mut back = Vec::new();
+        {
+            let mut lent = self.lent.lock();
+            let Ok(_entered) = self.enter() else {
+                // Nobody reads anything on a lost device.
+                back.append(&mut lent);
+                return;
+            };
+            // SAFETY: events of ours.
+            let done = |lent: &mut Lent| unsafe { ask(lent.read) } != NOT_READY;
+            back.extend(lent.extract_if(.., done));
+            for Lent { ready, read, .. } in &back {
+                for event in [*ready, *read] {
+                    // SAFETY: an event of ours, not used again.
+                    unsafe { (self.driver.calls.event_destroy)(event) };
+                }
+            }
+        }
+        // Blocks go back to the pool, outside of the lock.
+        drop(back);
+    }
+}

@@ -1,0 +1,217 @@
+//! In: lengths. Out: blocks of device memory, which come back when they are dropped.
+//!
+//! Memory is taken from the driver in large pieces and kept, so that no step asks for any once it has run before.
+//! All work goes through one stream, so a block that is given back may be handed out at once: whoever uses it next
+//! comes later in that order.
+#![allow(unsafe_code, reason = "functions of the driver")]
+
+use super::calls::{Address, Calls, Handle, OUT_OF_MEMORY};
+use super::device::Device;
+use super::space::Space;
+use crate::error::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The least that is asked of the driver at once.
+const PIECE: u64 = 32 << 20;
+
+/// A range that a recorded step has to itself.
+#[derive(Clone, Debug)]
+pub(super) struct Arena {
+    pub(super) base: Address,
+    pub(super) space: Arc<Mutex<Space>>,
+}
+
+/// What a thread's operations do.
+#[derive(Clone, Debug)]
+pub(super) enum Mode {
+    /// They are queued, in memory of the pool.
+    Run,
+    /// Nothing but taking and giving back places in the arena: how much is needed?
+    Plan(Arena),
+    /// They are recorded, in memory of the arena.
+    Record(Arena),
+}
+
+thread_local! {
+    static MODE: RefCell<Mode> = const { RefCell::new(Mode::Run) };
+}
+
+/// The mode of this thread.
+pub(super) fn current() -> Mode {
+    MODE.with_borrow(Mode::clone)
+}
+
+/// Runs `work` in another mode.
+pub(super) fn in_mode<T>(mode: Mode, work: impl FnOnce() -> T) -> T {
+    struct Back(Option<Mode>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            MODE.set(self.0.take().unwrap_or(Mode::Run));
+        }
+    }
+    let _back = Back(Some(MODE.replace(mode)));
+    work()
+}
+
+/// The pieces that a device's pool has.
+#[derive(Default)]
+pub(super) struct Memory {
+    pieces: Vec<(Address, Space)>,
+    /// The most that may be had from the driver, in bytes; `None`: what there is.
+    pub(super) limit: Option<u64>,
+}
+
+impl Memory {
+    /// What was taken from the driver, in bytes.
+    pub(super) fn held(&self) -> u64 {
+        self.pieces.iter().map(|(_, space)| space.length()).sum()
+    }
+
+    /// What of that lies idle, in bytes.
+    pub(super) fn idle(&self) -> u64 {
+        self.pieces.iter().map(|(_, space)| space.idle()).sum()
+    }
+
+    fn take(&mut self, calls: &Calls, length: u64) -> Result<Address> {
+        for (base, space) in &mut self.pieces {
+            if let Some(start) = space.take(length) {
+                return Ok(*base + start);
+            }
+        }
+        self.grow(calls, length)
+    }
+
+    /// Asks the driver. The context must be current.
+    fn grow(&mut self, calls: &Calls, length: u64) -> Result<Address> {
+        let least = Space::rounded(length);
+        // A whole piece if it can be had, else just what is wanted, at last after giving back what lies idle.
+        for (piece, trim) in [(least.max(PIECE), false), (least, false), (least, true)] {
+            if trim {
+                self.trim(calls);
+            }
+            if self.limit.is_some_and(|limit| self.held().saturating_add(piece) > limit) {
+                continue;
+            }
+            let mut base = 0;
+            // SAFETY: a place for an address.
+            let status = unsafe { (calls.memory_take)(&mut base, piece as usize) };
+            if status == OUT_OF_MEMORY {
+                continue;
+            }
+            calls.check(status, "cuMemAlloc")?;
+            let mut space = Space::new(piece);
+            let start = space.take(length).unwrap_or(0);
+            self.pieces.push((base, space));
+            return Ok(base + start);
+        }
+        let limit = match self.limit {
+            Some(limit) => format!("of a limit of {limit}"),
+            None => String::from("and the device has no more"),
+        };
+        let what = format!(
+            "CUDA: {length} more bytes of device memory wanted; {} are held {limit}",
+            self.held()
+        );
+        Err(Error::new(ErrorKind::OutOfMemory, what))
+    }
+
+    fn give(&mut self, address: Address, length: u64) {
+        let piece = self
+            .pieces
+            .iter_mut()
+            .find(|(base, space)| (*base..*base + space.length()).contains(&address));
+        if let Some((base, space)) = piece {
+            space.give(address - *base, length);
+        }
+    }
+
+    /// Gives pieces back of which nothing is used. The context must be current.
+    pub(super) fn trim(&mut self, calls: &Calls) {
+        self.pieces.retain(|(base, space)| {
+            if space.is_free() {
+                // SAFETY: a piece of ours in which no block lies; the driver waits for work that still uses it.
+                unsafe { (calls.memory_give)(*base) };
+            }
+            !space.is_free()
+        });
+    }
+
+    /// Gives everything back, at the end of the device.
+    pub(super) fn release_all(&mut self, calls: &Calls, context: Handle) {
+        let mut before = 0;
+        // SAFETY: pieces of ours, of which nobody is left to use any.
+        unsafe {
+            if (calls.context_push)(context) == 0 {
+                for (base, _) in self.pieces.drain(..) {
+                    (calls.memory_give)(base);
+                }
+                (calls.context_pop)(&mut before);
+            }
+        }
+    }
+}
+
+/// Where a block goes when it is dropped.
+enum Home {
+    Pool,
+    Arena(Arena),
+}
+
+/// A piece of device memory with one owner.
+pub(super) struct Block {
+    device: Arc<Device>,
+    home: Home,
+    address: Address,
+    length: u64,
+    /// No other block ever has it; not 0.
+    id: u64,
+}
+
+impl Block {
+    /// `length` bytes, whatever was in them.
+    pub(super) fn new(device: &Arc<Device>, length: u64) -> Result<Self> {
+        let (address, home) = match current() {
+            Mode::Run => {
+                let _entered = device.enter()?;
+                let calls = &device.driver.calls;
+                let taken = device.memory.lock().take(calls, length);
+                (taken.map_err(|e| e.at(&device.info.name))?, Home::Pool)
+            }
+            Mode::Plan(arena) | Mode::Record(arena) => {
+                let start = arena.space.lock().take(length);
+                let start =
+                    start.ok_or_else(|| Error::internal("a recorded step outgrew its plan"))?;
+                (arena.base + start, Home::Arena(arena))
+            }
+        };
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Block { device: Arc::clone(device), home, address, length, id })
+    }
+
+    pub(super) fn address(&self) -> Address {
+        self.address
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        match &self.home {
+            Home::Pool => self.device.memory.lock().give(self.address, self.length),
+            Home::Arena(arena) => {
+                arena.space.lock().give(self.address - arena.base, self.length);
+            }
+        }
+    }
+}

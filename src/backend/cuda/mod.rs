@@ -1,0 +1,320 @@
+//! In: packed weights and activations in the memory of an NVIDIA device. Out: activations. Weights and activations are
+//! 16-bit numbers, channels last; every sum is f32.
+//!
+//! Everything runs by kernels of our own (kernels/*.cu) with the driver alone: no library of CUDA's is needed, none
+//! chooses another way to add for another batch, and every launch can be recorded. `docs/cuda.md` has the reasons.
+
+mod calls;
+mod device;
+mod driver;
+mod image;
+mod kernels;
+mod lent;
+mod memory;
+mod queue;
+mod replay;
+mod search;
+mod space;
+mod tensor;
+
+pub use driver::{CudaDriver, CudaInfo};
+pub use image::CudaImage;
+pub use lent::CudaPicture;
+pub use search::{DRIVER as CUDA_DRIVER, folders as cuda_folders};
+pub use tensor::Tensor as CudaTensor;
+
+use crate::backend::{
+    Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Precision,
+    Sources,
+};
+use crate::error::Result;
+use device::Device;
+use parking_lot::Mutex;
+use queue::{Around, Queue};
+use replay::Recordings;
+use std::sync::Arc;
+use tensor::{Norm, Tensor, Weight};
+
+/// Numbers of branches that an evaluation is filled up to, so that few are recorded.
+const BUCKETS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
+
+/// What the weights of a layer take.
+fn packed_bytes(outputs: usize, inputs: usize, taps: usize) -> u64 {
+    let k = inputs.next_multiple_of(8).saturating_mul(taps).next_multiple_of(32);
+    (outputs as u64).saturating_mul(k as u64).saturating_mul(2)
+}
+
+/// The backend of one device.
+pub struct Cuda {
+    queue: Queue,
+    recordings: Mutex<Recordings>,
+}
+
+impl Cuda {
+    /// Device `ordinal` of `driver`, with weights and activations in `precision`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where there is no such device, `Unsupported` where it cannot be used or doesn't compute
+    /// in that precision, `Device`.
+    pub fn new(driver: &Arc<CudaDriver>, ordinal: u32, precision: Precision) -> Result<Self> {
+        let precision = driver.device(ordinal)?.computes_in(precision)?;
+        let queue = Queue { device: Device::open(driver, ordinal)?, precision };
+        Ok(Cuda { queue, recordings: Mutex::default() })
+    }
+
+    /// What the device is.
+    pub fn info(&self) -> &CudaInfo {
+        &self.queue.device.info
+    }
+
+    /// The numbers that it holds: f16 or bf16.
+    pub fn precision(&self) -> Precision {
+        self.queue.precision
+    }
+
+    /// Waits until everything that was asked of the device is done.
+    ///
+    /// # Errors
+    /// `Device` where some of it failed.
+    pub fn wait(&self) -> Result<()> {
+        self.queue.device.wait()
+    }
+
+    /// Whether the device has stopped to answer.
+    pub fn is_lost(&self) -> bool {
+        self.queue.device.is_lost()
+    }
+
+    /// The most memory that all models on this device may take together, in bytes.
+    pub fn limit_memory(&self, bytes: Option<u64>) {
+        self.queue.device.memory.lock().limit = bytes;
+    }
+
+    /// What all models on this device hold of its memory, in bytes.
+    pub fn memory_held(&self) -> u64 {
+        self.queue.device.memory.lock().held()
+    }
+
+    fn packed(
+        &self,
+        weight: &HostTensor,
+        bias: Option<&HostTensor>,
+        spec: ConvSpec,
+        gated: bool,
+    ) -> Result<Weight> {
+        Weight::new(&self.queue.device, self.queue.precision, weight, bias, spec, gated)
+    }
+}
+
+impl Backend for Cuda {
+    type Tensor = Tensor;
+    type Conv = Weight;
+    type Linear = Weight;
+    type Norm = Norm;
+
+    fn weight_bytes(&self, numbers: u64) -> u64 {
+        numbers * 2
+    }
+
+    fn footprint(&self) -> Footprint {
+        Footprint {
+            value: |_| size_of::<u16>(),
+            // What steps that are recorded keep beside the arena: their inputs, and pieces that aren't full.
+            idle: 128 << 20,
+            thread: 0,
+            // What is normalised before it is convolved; all else is read where it lies.
+            copied: |x| match x.normed {
+                true => 2 * x.joined().iter().product::<usize>() as u64,
+                false => 0,
+            },
+            conv: |[outputs, inputs, height, width], _, _| {
+                packed_bytes(outputs, inputs, height * width)
+            },
+            linear: |[outputs, inputs], _| packed_bytes(outputs, inputs, 1),
+        }
+    }
+
+    fn trim(&self) -> u64 {
+        let device = &self.queue.device;
+        self.recordings.lock().clear(device);
+        device.take_back();
+        let Ok(_entered) = device.enter() else { return 0 };
+        let mut memory = device.memory.lock();
+        let before = memory.held();
+        memory.trim(&device.driver.calls);
+        before - memory.held()
+    }
+
+    fn numerics(&self) -> Numerics {
+        let [major, minor] = self.queue.device.info.capability;
+        Numerics {
+            device: "cuda".into(),
+            kernels: format!("mma 1, compute capability {major}.{minor}"),
+            precision: self.queue.precision.name().into(),
+        }
+    }
+
+    fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Weight> {
+        self.packed(&weight, bias.as_ref(), spec, false)
+    }
+
+    fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Weight> {
+        self.packed(&weight, bias.as_ref(), ConvSpec::same(0), false)
+    }
+
+    fn gated(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Weight> {
+        self.packed(&weight, bias.as_ref(), ConvSpec::same(0), true)
+    }
+
+    fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Norm> {
+        Norm::new(&self.queue.device, &scale, &shift, spec)
+    }
+
+    fn upload(&self, host: &HostTensor) -> Result<Tensor> {
+        let mut shape = [1; 4];
+        shape.iter_mut().zip(host.shape()).for_each(|(to, &side)| *to = side);
+        let x = Tensor::new(&self.queue.device, shape, true)?;
+        self.queue.device.copy_in(x.address(), host.data())?;
+        Ok(x)
+    }
+
+    fn download(&self, x: &Tensor) -> Result<HostTensor> {
+        let wide = match x.f32 {
+            true => x.clone(),
+            false => self.queue.assembled(x.into(), x.channels(), true)?,
+        };
+        let mut values = vec![0.0; x.shape.iter().product()];
+        self.queue.device.copy_out(&mut values, wide.address())?;
+        HostTensor::new(x.shape, values)
+    }
+
+    fn shape(&self, x: &Tensor) -> [usize; 4] {
+        x.shape
+    }
+
+    fn gather(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        self.queue.gathered(x, rows)
+    }
+
+    fn conv2d(
+        &self,
+        x: Sources<'_, Tensor>,
+        conv: &Weight,
+        add: Add<'_, Tensor>,
+    ) -> Result<Tensor> {
+        self.queue.product(x, conv, Around::adding(add))
+    }
+
+    fn norm_conv2d(
+        &self,
+        x: Sources<'_, Tensor>,
+        norm: &Norm,
+        activation: Activation,
+        conv: &Weight,
+        add: Add<'_, Tensor>,
+    ) -> Result<Tensor> {
+        let x = self.queue.normalized(x, norm, activation)?;
+        self.queue.product((&x).into(), conv, Around::adding(add))
+    }
+
+    fn upsample_conv2d(
+        &self,
+        x: &Tensor,
+        height: usize,
+        width: usize,
+        conv: &Weight,
+    ) -> Result<Tensor> {
+        let around = Around { enlarged: Some([height, width]), ..Around::adding(Add::Nothing) };
+        self.queue.product(x.into(), conv, around)
+    }
+
+    fn normalize(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
+        self.queue.normalized(x.into(), norm, Activation::Identity)
+    }
+
+    fn dense(
+        &self,
+        x: &Tensor,
+        linear: &Weight,
+        activation: Activation,
+        add: Add<'_, Tensor>,
+    ) -> Result<Tensor> {
+        self.queue.product(x.into(), linear, Around { activation, ..Around::adding(add) })
+    }
+
+    fn norm_dense(
+        &self,
+        x: &Tensor,
+        norm: &Norm,
+        linear: &Weight,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        self.dense(&self.normalize(x, norm)?, linear, activation, Add::Nothing)
+    }
+
+    fn norm_geglu(&self, x: &Tensor, norm: &Norm, linear: &Weight) -> Result<Tensor> {
+        let x = self.normalize(x, norm)?;
+        let around = Around { gated: true, ..Around::adding(Add::Nothing) };
+        self.queue.product((&x).into(), linear, around)
+    }
+
+    fn self_attention(&self, qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+        let qkv = self.queue.halved(qkv)?;
+        let channels = qkv.channels() / 3;
+        self.queue.attention(&qkv, (&qkv, channels), channels, None, heads, causal)
+    }
+
+    fn cross_attention(
+        &self,
+        q: &Tensor,
+        keys_values: &Tensor,
+        rows: &[usize],
+        heads: usize,
+    ) -> Result<Tensor> {
+        let (q, both) = (self.queue.halved(q)?, self.queue.halved(keys_values)?);
+        self.queue.attention(&q, (&both, 0), q.channels(), Some(rows), heads, false)
+    }
+
+    fn combine(&self, terms: &[(&Tensor, &[f32])]) -> Result<Tensor> {
+        self.queue.combined(terms)
+    }
+
+    fn branches(&self) -> usize {
+        BUCKETS[BUCKETS.len() - 1]
+    }
+
+    fn reaches(&self, image: &CudaImage) -> bool {
+        let device = &self.queue.device;
+        image.is_of(device.info.ordinal, device.context)
+    }
+
+    fn picture(&self, x: &Tensor) -> Option<CudaPicture> {
+        CudaPicture::new(&self.queue.device, x)
+    }
+
+    fn bucket(&self, branches: usize) -> usize {
+        BUCKETS.into_iter().find(|&bucket| bucket >= branches).unwrap_or(branches)
+    }
+
+    fn available(&self) -> Option<u64> {
+        self.queue.device.available().ok()
+    }
+
+    fn recorded(
+        &self,
+        key: &[usize],
+        inputs: &[&Tensor],
+        step: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let device = &self.queue.device;
+        device.step(|| replay::run(device, &self.recordings, key, inputs, step))
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        self.recordings.get_mut().clear(&self.queue.device);
+        // What is lent holds on to its device.
+        self.queue.device.take_all_back();
+    }
+}

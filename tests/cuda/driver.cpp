@@ -1,0 +1,315 @@
+// In: what the library asks of a CUDA driver. Out: a driver that is played: memory is the host's, kernels run by
+// emulation (src/backend/cuda/kernels/emulated.h), and what a driver can fail with is asked for by `played_*`.
+//
+// Each stream has its order, and that is the order of the calls. What is recorded runs when its graph is launched, not
+// before.
+#include "common.cuh"
+#include "kernels.cu"
+#include "convert.cu"
+#include <mutex>
+#include <set>
+
+typedef int Status;
+typedef uintptr_t Handle;
+
+namespace {
+std::recursive_mutex lock_;
+struct Launch {
+    emulated::Kernel *kernel;
+    Place3 grid;
+    u32 block, shared;
+    std::vector<unsigned char> parameters;
+};
+struct Graph {
+    std::vector<Launch> launches;
+};
+std::map<u64, size_t> memory_;
+// Streams of the library's own, where each event was recorded last, and others that wait for one of these.
+std::set<Handle> own_, ordered_;
+std::map<Handle, Handle> recorded_;
+std::set<Handle> graphs_;
+std::vector<Handle> contexts_; // of the one thread that tests look at
+Graph *recording_ = nullptr;
+Handle recorder_ = 0;
+size_t limit_ = (size_t)4 << 30, held_ = 0;
+long takes_ = 0, gives_ = 0, launches_ = 0, replays_ = 0, copies_ = 0, fail_at_ = -1;
+long lent_ = 0, busy_ = 0;
+int failure_ = 0, lost_ = 0, devices_ = 1, version_ = 13000, major_ = 9;
+thread_local std::vector<Handle> stack_;
+Handle next_ = 1000;
+
+Status state() { return lost_; }
+} // namespace
+
+#define CALL extern "C" __attribute__((visibility("default"))) Status
+#define ENTER                                       \
+    std::lock_guard<std::recursive_mutex> guard(lock_); \
+    if (state()) return state();
+#define INSIDE \
+    ENTER      \
+    if (stack_.empty()) return 201; // CUDA_ERROR_INVALID_CONTEXT
+
+CALL cuInit(unsigned) { return devices_ ? 0 : 100; }
+CALL cuDriverGetVersion(int *v) { return *v = version_, 0; }
+CALL cuGetErrorName(Status s, const char **t) { return *t = s == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : s == 100 ? "CUDA_ERROR_NO_DEVICE" : s == 700 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_PLAYED", 0; }
+CALL cuGetErrorString(Status, const char **t) { return *t = "played", 0; }
+CALL cuDeviceGetCount(int *n) { return *n = devices_, 0; }
+CALL cuDeviceGetName(char *to, int length, int) { return snprintf(to, length, "Played device"), 0; }
+CALL cuDeviceGetUuid_v2(unsigned char *to, int) {
+    for (int i = 0; i < 16; i++) to[i] = (unsigned char)(i + 1);
+    return 0;
+}
+CALL cuDeviceTotalMem_v2(size_t *n, int) { return *n = limit_, 0; }
+CALL cuDeviceGetAttribute(int *v, int what, int) {
+    // Few multiprocessors, so that small pictures reach the large tiles.
+    return *v = what == 16 ? 4 : what == 75 ? major_ : what == 97 ? 232448 : 0, 0;
+}
+CALL cuDevicePrimaryCtxRetain(Handle *c, int) { return *c = 77, 0; }
+CALL cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+CALL cuCtxPushCurrent_v2(Handle c) {
+    stack_.push_back(c);
+    return 0;
+}
+CALL cuCtxPopCurrent_v2(Handle *c) {
+    if (stack_.empty()) return 201;
+    *c = stack_.back();
+    stack_.pop_back();
+    return 0;
+}
+CALL cuCtxGetCurrent(Handle *c) { return *c = stack_.empty() ? 0 : stack_.back(), 0; }
+CALL cuCtxGetStreamPriorityRange(int *least, int *greatest) {
+    *least = 0, *greatest = -5;
+    return 0;
+}
+CALL cuStreamCreateWithPriority(Handle *s, unsigned flags, int priority) {
+    INSIDE
+    if (flags != 1 || priority != 0) return 1;
+    own_.insert(next_);
+    return *s = next_++, 0;
+}
+CALL cuStreamDestroy_v2(Handle) { return 0; }
+CALL cuStreamSynchronize(Handle) { INSIDE return 0; }
+CALL cuStreamWaitEvent(Handle stream, Handle event, unsigned) {
+    INSIDE
+    auto recorded = recorded_.find(event);
+    if (recorded != recorded_.end() && own_.count(recorded->second) && !own_.count(stream)) ordered_.insert(stream);
+    return 0;
+}
+CALL cuStreamBeginCapture_v2(Handle s, int mode) {
+    INSIDE
+    if (mode != 1 || recording_) return 1;
+    recording_ = new Graph, recorder_ = s;
+    return 0;
+}
+CALL cuStreamEndCapture(Handle s, Handle *graph) {
+    INSIDE
+    if (!recording_ || s != recorder_) return 1;
+    *graph = (Handle)recording_;
+    recording_ = nullptr, recorder_ = 0;
+    return 0;
+}
+CALL cuGraphInstantiateWithFlags(Handle *exec, Handle graph, unsigned long long) {
+    INSIDE
+    *exec = (Handle) new Graph(*(Graph *)graph);
+    graphs_.insert(*exec);
+    return 0;
+}
+CALL cuGraphDestroy(Handle graph) {
+    delete (Graph *)graph;
+    return 0;
+}
+CALL cuGraphExecDestroy(Handle exec) {
+    INSIDE
+    if (!graphs_.erase(exec)) return 1;
+    delete (Graph *)exec;
+    return 0;
+}
+CALL cuGraphLaunch(Handle exec, Handle) {
+    INSIDE
+    if (!graphs_.count(exec)) return 1;
+    replays_++;
+    for (auto &l : ((Graph *)exec)->launches) emulated::run(*l.kernel, l.grid, l.block, l.shared, l.parameters.data());
+    return 0;
+}
+CALL cuEventCreate(Handle *e, unsigned) { INSIDE return *e = next_++, 0; }
+CALL cuEventRecord(Handle event, Handle stream) {
+    INSIDE
+    recorded_[event] = stream;
+    // What a caller's stream reads is to come back to the pool.
+    if (!own_.count(stream)) lent_++;
+    return 0;
+}
+CALL cuEventQuery(Handle event) {
+    INSIDE
+    return busy_ ? 600 : 0;
+}
+CALL cuEventSynchronize(Handle) { INSIDE return 0; }
+CALL cuEventDestroy_v2(Handle event) {
+    if (recorded_.count(event) && !own_.count(recorded_[event])) lent_--;
+    recorded_.erase(event);
+    return 0;
+}
+CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
+    INSIDE
+    if (recording_) return 900; // not while a stream is recorded
+    if (held_ + bytes > limit_) return 2;
+    void *memory = nullptr;
+    if (posix_memalign(&memory, 512, bytes)) return 2;
+    // NaNs: what is read before it is written shows.
+    memset(memory, 0xff, bytes);
+    *to = (u64)memory;
+    memory_[*to] = bytes, held_ += bytes, takes_++;
+    return 0;
+}
+CALL cuMemFree_v2(u64 at) {
+    INSIDE
+    auto found = memory_.find(at);
+    if (found == memory_.end()) return 1;
+    held_ -= found->second, gives_++;
+    memory_.erase(found);
+    free((void *)at);
+    return 0;
+}
+CALL cuMemGetInfo_v2(size_t *free, size_t *total) {
+    INSIDE
+    *free = limit_ - held_, *total = limit_;
+    return 0;
+}
+static bool inside(u64 at, size_t bytes) {
+    auto after = memory_.upper_bound(at);
+    if (after == memory_.begin()) return bytes == 0;
+    --after;
+    return at + bytes <= after->first + after->second;
+}
+CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
+    INSIDE
+    if (s == recorder_ || !inside(to, bytes)) return 1;
+    copies_++;
+    memcpy((void *)to, from, bytes);
+    return 0;
+}
+CALL cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, Handle s) {
+    INSIDE
+    if (s == recorder_ || !inside(from, bytes)) return 1;
+    copies_++;
+    memcpy(to, (const void *)from, bytes);
+    return 0;
+}
+CALL cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, Handle s) {
+    INSIDE
+    if (s == recorder_ || !inside(to, bytes) || !inside(from, bytes)) return 1;
+    memcpy((void *)to, (const void *)from, bytes);
+    return 0;
+}
+struct Copy2D {
+    size_t src_x, src_y;
+    unsigned src_type;
+    const void *src_host;
+    u64 src_device;
+    Handle src_array;
+    size_t src_pitch, dst_x, dst_y;
+    unsigned dst_type;
+    void *dst_host;
+    u64 dst_device;
+    Handle dst_array;
+    size_t dst_pitch, width, height;
+};
+CALL cuMemcpy2DAsync_v2(const Copy2D *c, Handle) {
+    INSIDE
+    if (c->src_type != 1 || c->dst_type != 2 || c->src_x || c->src_y || c->dst_x || c->dst_y || c->dst_pitch < c->width) return 1;
+    if (!inside(c->dst_device, c->dst_pitch * (c->height - 1) + c->width)) return 1;
+    for (size_t y = 0; y < c->height; y++)
+        memcpy((char *)c->dst_device + y * c->dst_pitch, (const char *)c->src_host + y * c->src_pitch, c->width);
+    return 0;
+}
+CALL cuModuleLoadData(Handle *m, const void *image) {
+    INSIDE
+    // The magic number of a fatbin.
+    if (!image || *(const u32 *)image != 0xba55ed50) return 200;
+    return *m = 5, 0;
+}
+CALL cuModuleUnload(Handle) { return 0; }
+CALL cuModuleGetFunction(Handle *f, Handle, const char *name) {
+    INSIDE
+    auto found = emulated::kernels().find(name);
+    if (found == emulated::kernels().end()) return 500;
+    return *f = (Handle)&found->second, 0;
+}
+CALL cuFuncSetAttribute(Handle, int, int) { return 0; }
+CALL cuLaunchKernel(Handle f, u32 x, u32 y, u32 z, u32 bx, u32 by, u32 bz, u32 shared, Handle s, void **arguments, void **) {
+    INSIDE
+    auto &kernel = *(emulated::Kernel *)f;
+    if (y > 65535 || z > 65535 || by != 1 || bz != 1 || bx > 1024 || shared > 232448) return 1;
+    if (fail_at_ >= 0 && launches_ >= fail_at_) {
+        if (failure_ >= 700) lost_ = failure_;
+        fail_at_ = -1;
+        return failure_;
+    }
+    // A stream of the caller's must have been told to wait for what it reads.
+    if (!own_.count(s) && !ordered_.erase(s)) return 1;
+    launches_++;
+    if (recording_ && s == recorder_) {
+        auto *p = (const unsigned char *)arguments[0];
+        recording_->launches.push_back({&kernel, {x, y, z}, bx, shared, {p, p + kernel.size}});
+        return 0;
+    }
+    emulated::run(kernel, {x, y, z}, bx, shared, arguments[0]);
+    return 0;
+}
+CALL cuPointerGetAttribute(void *to, int what, u64 at) {
+    if (!inside(at, 1) || memory_.empty()) return 1;
+    if (what == 1) *(Handle *)to = 77;
+    else if (what == 2) *(unsigned *)to = 2;
+    else if (what == 9) *(int *)to = 0;
+    else return 1;
+    return 0;
+}
+
+// What tests ask for and see.
+extern "C" __attribute__((visibility("default"))) void played_set(const char *what, long value) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    std::string name = what;
+    if (name == "limit") limit_ = (size_t)value;
+    if (name == "devices") devices_ = (int)value;
+    if (name == "version") version_ = (int)value;
+    if (name == "major") major_ = (int)value;
+    if (name == "failure") failure_ = (int)value;
+    if (name == "fail after") fail_at_ = launches_ + value;
+    if (name == "busy") busy_ = value;
+    if (name == "lost") {
+        lost_ = (int)value;
+        // A recording is lost with its context.
+        delete recording_;
+        recording_ = nullptr, recorder_ = 0;
+    }
+}
+extern "C" __attribute__((visibility("default"))) long played_get(const char *what) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    std::string name = what;
+    if (name == "takes") return takes_;
+    if (name == "pieces") return (long)memory_.size();
+    if (name == "held") return (long)held_;
+    if (name == "launches") return launches_;
+    if (name == "replays") return replays_;
+    if (name == "copies") return copies_;
+    if (name == "failing") return fail_at_ >= 0;
+    if (name == "lent") return lent_;
+    if (name == "graphs") return (long)graphs_.size();
+    if (name == "context") return stack_.empty() ? 0 : (long)stack_.back();
+    auto found = emulated::kernels().find(name);
+    return found == emulated::kernels().end() ? -1 : found->second.launches;
+}
+extern "C" __attribute__((visibility("default"))) const char *played_never() {
+    static std::string names;
+    names.clear();
+    for (auto &kernel : emulated::kernels())
+        if (!kernel.second.launches) names += kernel.first + " ";
+    return names.c_str();
+}
+extern "C" __attribute__((visibility("default"))) u64 played_memory(size_t bytes) {
+    stack_.push_back(77);
+    u64 at = 0;
+    cuMemAlloc_v2(&at, bytes);
+    stack_.pop_back();
+    return at;
+}
