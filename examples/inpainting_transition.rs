@@ -81,9 +81,9 @@ struct Arguments {
     guidance: f64,
     #[arg(long, default_value_t = 0.65)]
     depth: f64,
-    /// How branches are mixed: arc, or bands, by which the middle keeps more detail
-    #[arg(long, default_value = "arc", value_parser = latent_mix)]
-    latent_mix: LatentMix,
+    /// How branches are mixed: bands, or arc, on which the middle loses detail [default: the look's, bands]
+    #[arg(long, value_parser = latent_mix)]
+    latent_mix: Option<LatentMix>,
     /// lowest, low, medium, high or ultra
     #[arg(long, default_value = "medium", value_parser = preset)]
     preset: Preset,

@@ -77,7 +77,7 @@ fn strips() -> Vec<(&'static str, Vec<Row>)> {
     };
     let mixing = |latent_mix: LatentMix| {
         let told = format!("mixing by {}", latent_mix.name());
-        row(told, BlendOptions { latent_mix, ..defaults() })
+        row(told, BlendOptions { latent_mix: Some(latent_mix), ..defaults() })
     };
     let branch1 = |power: f64| {
         let branch1_crossfeed = Some(Crossfeed::new(power, 0.6, 0.8));

@@ -56,9 +56,9 @@ struct Plan {
     /// The last picture leads back to the first
     #[arg(long = "loop")]
     looped: bool,
-    /// How branches are mixed: arc, or bands, by which the middle keeps more detail
-    #[arg(long, default_value = "arc", value_parser = latent_mix)]
-    latent_mix: LatentMix,
+    /// How branches are mixed: bands, or arc, on which the middle loses detail [default: the look's, bands]
+    #[arg(long, value_parser = latent_mix)]
+    latent_mix: Option<LatentMix>,
     /// lowest, low, medium, high or ultra
     #[arg(long, default_value = "medium", value_parser = preset)]
     preset: Preset,

@@ -98,9 +98,9 @@ struct Arguments {
     /// Draw each picture to those it lies between: power,range,decay, such as 0.1,0.8,0.8
     #[arg(long, value_parser = crossfeed)]
     parental_crossfeed: Option<Crossfeed>,
-    /// How branches are mixed: arc, or bands, by which the middle keeps more detail
-    #[arg(long, default_value = "arc", value_parser = latent_mix)]
-    latent_mix: LatentMix,
+    /// How branches are mixed: bands, or arc, on which the middle loses detail [default: the look's, bands]
+    #[arg(long, value_parser = latent_mix)]
+    latent_mix: Option<LatentMix>,
     /// Make all choices as the version of a year did: 2022 or 2023
     #[arg(long, value_parser = look)]
     compat: Option<Look>,

@@ -121,7 +121,7 @@ fn sampler_look_and_crossfeeds_reach_the_frame() {
         parental_crossfeed_range: 1.0,
         parental_crossfeed_decay: 0.2,
         sampler: LB_SAMPLER_DPM_SOLVER_2M,
-        latent_mix: LB_LATENT_MIX_BANDS,
+        latent_mix: LB_LATENT_MIX_ARC,
         ..plain
     };
     let looked = lb_blend_options { look: LB_LOOK_COMPAT_2023, ..plain };
@@ -130,7 +130,7 @@ fn sampler_look_and_crossfeeds_reach_the_frame() {
             drawn,
             BlendOptions {
                 sampler: Sampler::DpmSolver2M,
-                latent_mix: LatentMix::Bands,
+                latent_mix: Some(LatentMix::Arc),
                 branch1_crossfeed: Some(Crossfeed::new(0.3, 0.5, 0.9)),
                 parental_crossfeed: Some(Crossfeed::new(0.4, 1.0, 0.2)),
                 ..default()

@@ -135,9 +135,9 @@ fn bad_sizes_and_numbers_of_a_session_are_named() {
         (lb_blend_options { look: 2021, ..good }, INVALID, "look 2021"),
         (lb_blend_options { flags: 1 << 31, ..good }, LB_ERROR_UNSUPPORTED, "flags"),
         (
-            lb_blend_options { latent_mix: 2, ..good },
+            lb_blend_options { latent_mix: 3, ..good },
             LB_ERROR_INVALID_ARGUMENT,
-            "latent_mix 2: wanted an LB_LATENT_MIX value",
+            "latent_mix 3: wanted an LB_LATENT_MIX value",
         ),
         (lb_blend_options { looped: 2, ..good }, INVALID, "looped 2"),
         (lb_blend_options { depth: -0.1, ..good }, INVALID, "depth -0.1"),

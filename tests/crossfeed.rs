@@ -38,10 +38,10 @@ fn settings() -> Vec<(String, BlendOptions)> {
     }
     for sampler in Sampler::ALL {
         all.push((
-            format!("{} by bands", sampler.name()),
+            format!("{} on the arc", sampler.name()),
             BlendOptions {
                 sampler,
-                latent_mix: LatentMix::Bands,
+                latent_mix: Some(LatentMix::Arc),
                 parental_crossfeed: some,
                 branching: Some(tree.clone()),
                 ..options.clone()

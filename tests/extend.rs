@@ -81,7 +81,7 @@ fn the_first_frame_is_the_old_one_bit_for_bit() {
             BlendOptions { look: Look::Compat2022, ..short().1 },
             BlendOptions { guidance: 1.0, ..short().1 },
             BlendOptions { cache_bytes: 0, ..deep(short().1) },
-            BlendOptions { latent_mix: LatentMix::Bands, ..deep(short().1) },
+            BlendOptions { latent_mix: Some(LatentMix::Arc), ..deep(short().1) },
         ] {
             let session = chain(&model, &options);
             for from_t in [0.0, 0.375, 0.61, 1.0, 1.9, 2.0] {

@@ -53,9 +53,9 @@ fn kinds() -> Vec<BlendOptions> {
     let (look, branching) = (Look::Compat2023, None);
     let of_2023 =
         BlendOptions { look, branching, steps: Some(12), frames: 40, depth: 0.3, ..fed.clone() };
-    let bands = BlendOptions { latent_mix: LatentMix::Bands, ..options() };
+    let arc = BlendOptions { latent_mix: Some(LatentMix::Arc), ..options() };
     let solver = BlendOptions { sampler: Sampler::DpmSolver2M, ..fed.clone() };
-    vec![options(), bands, solver, fed, of_2023]
+    vec![options(), arc, solver, fed, of_2023]
 }
 
 fn bytes_of(session: &Session, t: f64, format: Format, transfer: Transfer) -> Vec<u8> {

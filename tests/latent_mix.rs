@@ -14,7 +14,7 @@ fn options(size: [usize; 2], latent_mix: LatentMix) -> BlendOptions {
         steps: Some(9),
         branching: Some(branching),
         size: Some(size),
-        latent_mix,
+        latent_mix: Some(latent_mix),
         ..BlendOptions::default()
     }
 }
@@ -50,17 +50,23 @@ fn keyframes_are_their_own_pictures_and_frames_between_are_others() {
 }
 
 #[test]
-fn the_arc_is_the_default_and_what_the_older_looks_have() {
-    assert_eq!(BlendOptions::default().latent_mix, LatentMix::Arc);
+fn bands_are_the_default_and_the_arc_is_what_the_older_looks_have() {
     let model = tiny("base");
+    let latents = |look: Look, latent_mix: Option<LatentMix>| {
+        let options = BlendOptions { look, latent_mix, ..short().1 };
+        let session = Session::new(&model, &short().0, &options).unwrap();
+        session.latents(&[0.4], &Call::new()).unwrap()
+    };
+    let [arc, bands] = LatentMix::ALL.map(|mix| latents(Look::Current, Some(mix)));
+    assert_ne!(arc, bands);
+    assert_eq!(latents(Look::Current, None), bands);
     for (look, year) in [(Look::Compat2022, 2022), (Look::Compat2023, 2023)] {
-        let wanted = |latent_mix| BlendOptions { look, latent_mix, ..short().1 };
-        let keyframes = short().0;
-        let error = Session::new(&model, &keyframes, &wanted(LatentMix::Bands));
+        let bands = BlendOptions { look, latent_mix: Some(LatentMix::Bands), ..short().1 };
+        let error = Session::new(&model, &short().0, &bands);
         let error = error.map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert_eq!(error.message(), format!("latent mix bands: compat {year} has arc"));
-        assert!(Session::new(&model, &keyframes, &wanted(LatentMix::Arc)).is_ok());
+        assert_eq!(latents(look, Some(LatentMix::Arc)), latents(look, None));
     }
 }
 

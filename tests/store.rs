@@ -92,7 +92,7 @@ fn all_kinds_of_sessions_come_back() {
         ("guided over t", with(&|o| o.guidance_over_t = curve(&[[0.1, 3.0], [0.7, 9.0]]))),
         ("guided over steps", with(&|o| o.guidance_over_steps = curve(&[[0.1, 1.0], [1.0, 0.1]]))),
         ("rescaled", with(&|o| (o.guidance_rescale, o.guided_steps) = (0.7, Some(6)))),
-        ("by bands", with(&|o| o.latent_mix = LatentMix::Bands)),
+        ("on the arc", with(&|o| o.latent_mix = Some(LatentMix::Arc))),
         ("cpu noise", with(&|o| o.noise = NoiseKind::Cpu)),
         ("own start", Session::new(&model, &own, &options()).unwrap()),
         ("extended", plain.extend(0.61, &keyframes()[2], &Call::new()).unwrap()),
@@ -433,6 +433,7 @@ fn a_file_of_format_2_is_still_read_and_mixes_on_the_arc() {
         Keyframe::new("dunes", 7),
     ];
     let made = |latent_mix: LatentMix| {
+        let latent_mix = Some(latent_mix);
         let options = BlendOptions { looped: true, latent_mix, frames: 8, ..short().1 };
         let options = BlendOptions { size: None, ..options };
         Session::new(&model, &keyframes, &options).unwrap()

@@ -32,7 +32,7 @@ fn kinds(looped: bool) -> Vec<(&'static str, BlendOptions)> {
     };
     let feed = Some(Crossfeed::new(0.4, 0.9, 0.5));
     let fed = BlendOptions { branch1_crossfeed: feed, parental_crossfeed: feed, ..course(&usual) };
-    let bands = BlendOptions { latent_mix: LatentMix::Bands, ..fed.clone() };
+    let arc = BlendOptions { latent_mix: Some(LatentMix::Arc), ..fed.clone() };
     let of_2023 =
         BlendOptions { look: Look::Compat2023, branching: None, depth: 0.3, ..usual.clone() };
     let of_2023 = BlendOptions { steps: Some(12), frames: 40, ..of_2023 };
@@ -41,7 +41,7 @@ fn kinds(looped: bool) -> Vec<(&'static str, BlendOptions)> {
         ("crossfeeds", fed.clone()),
         ("multistep crossfeeds", BlendOptions { sampler: Sampler::DpmSolver2M, ..fed }),
         ("2023", of_2023),
-        ("bands", bands),
+        ("arc", arc),
     ]
 }
 

@@ -28,6 +28,9 @@ pub(crate) struct Exact {
     pub(crate) outside: usize,
     /// The mean step across the mask's edge over the mean step one pixel further in and out: 1 is no seam.
     pub(crate) edge: f64,
+    /// The same of the sources, at that place: what it is where nothing was repainted.
+    #[serde(default)]
+    pub(crate) edge_of_source: f64,
     /// The latents of this benchmark's own tree against the session's.
     pub(crate) tree: f64,
     /// The mean cosine of the latents that branches start between, from the first branching on.
@@ -51,7 +54,7 @@ impl Exact {
     /// What the library reports.
     pub(crate) fn find(model: &Model, inpainting: &Model, pairs: usize) -> Result<Exact> {
         const FRAMES: usize = 17;
-        let mut exact = Exact { pairs, edge: 0.0, ..Exact::default() };
+        let mut exact = Exact { pairs, ..Exact::default() };
         let budget = budget(model, FRAMES)?;
         let methods = [Method::Tree2022, Method::Engine2023, Method::Ours];
         for pair in ORDER.into_iter().take(pairs) {
@@ -68,9 +71,10 @@ impl Exact {
                 exact.raise(method, [first, last.0], apart(&last.1, &next));
             }
             exact.own_tree(model, pair)?;
-            exact.inpainted(inpainting, pair)?;
+            exact.inpainted(model, inpainting, pair)?;
         }
         exact.edge /= exact.pairs as f64;
+        exact.edge_of_source /= exact.pairs as f64;
         exact.chain(model)?;
         exact.latency(model)?;
         Ok(exact)
@@ -111,8 +115,8 @@ impl Exact {
         let ends = Ends::new(model, &keyframes, PromptRules::Transformers)?;
         let mut cosines = Vec::new();
         // The default last: the cosines are its.
-        for latent_mix in [LatentMix::Bands, LatentMix::Arc] {
-            let options = BlendOptions { latent_mix, ..BlendOptions::default() };
+        for latent_mix in [LatentMix::Arc, LatentMix::Bands] {
+            let options = BlendOptions { latent_mix: Some(latent_mix), ..BlendOptions::default() };
             let session = Session::new(model, &keyframes, &options)?;
             let times = [0.125, 0.5, 0.71875];
             let schedule = Arc::new(session.schedule().clone());
@@ -130,23 +134,22 @@ impl Exact {
         Ok(())
     }
 
-    /// A picture of noise whose middle is repainted: outside it may not change at all.
-    fn inpainted(&mut self, model: &Model, pair: usize) -> Result<()> {
+    /// A picture of the model's whose middle is repainted: outside it may not change at all.
+    fn inpainted(&mut self, model: &Model, inpainting: &Model, pair: usize) -> Result<()> {
         let keyframes = keyframes(pair, 0);
-        let size @ [width, height] = model.info().native_size;
+        let size @ [width, height] = inpainting.info().native_size;
         let hole = [width / 4, height / 4, width * 3 / 4, height * 7 / 8];
-        let painted = Session::new(model, &keyframes[..1], &BlendOptions::default());
-        // A picture that the model might have made: its own, if it is one for whole pictures.
-        let bytes = match painted {
-            Ok(session) => session.render(0.0, &Call::new())?.to_rgb8(),
-            Err(_) => (0..width * height * 3).map(|i| (i * 37 % 251) as u8).collect(),
-        };
+        let options = BlendOptions { size: Some(size), ..BlendOptions::default() };
+        // Of the first prompt, but another seed than what is put into it.
+        let whole = [Keyframe::new(PAIRS[pair].prompts[0], 190 + pair as u64)];
+        let whole = Session::new(model, &whole, &options)?;
+        let bytes = whole.render(0.0, &Call::new())?.to_rgb8();
+        self.edge_of_source += edge(&bytes, size, hole);
         let layout = Layout::packed(width, height, Format::RgbU8, Transfer::Srgb);
         let source = Source::new(&ImageRef::new(&bytes, 0, layout)?)?;
         let mask = Mask::rectangle(width, height, hole)?;
-        let inpainting = Inpainting::new(source, mask);
-        let session =
-            Session::inpainting(model, &keyframes, &BlendOptions::default(), &inpainting)?;
+        let scene = Inpainting::new(source, mask);
+        let session = Session::inpainting(inpainting, &keyframes, &options, &scene)?;
         let times = [0.0, 0.4, 1.0];
         for t in times {
             let mut made = vec![0; bytes.len()];

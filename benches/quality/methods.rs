@@ -21,8 +21,10 @@ pub(crate) enum Method {
     Leaves2022,
     /// The engine of February 2023 with both crossfeeds and as many pictures as fit; pixel in-betweens.
     Engine2023,
-    /// This library's defaults: exact frames, in even time, whose measuring is paid for.
+    /// This library's defaults: exact frames, latents mixed by bands, in even time, whose measuring is paid for.
     Ours,
+    /// Latents mixed on one arc.
+    OursArc,
     /// The same with t in proportion to time: what even time does.
     OursLinear,
     /// Even time by the distance of latents: no decode for the measuring.
@@ -35,20 +37,12 @@ pub(crate) enum Method {
     OursCrossfeed,
     /// The first branches leave at 0.3 of the steps, as in 2023.
     OursEarly,
+    /// They leave at 0.3 of 20 steps.
+    OursShort,
+    /// They leave at half of the steps.
+    OursHalf,
     /// They leave at 0.8.
     OursLate,
-    /// Latents mixed by bands.
-    OursBands,
-    /// The same with t in proportion to time.
-    OursBandsLinear,
-    /// By bands, in 15 steps of DPM-Solver++(2M).
-    OursBandsDpm,
-    /// By bands, the first branches leaving at half of the steps.
-    OursBandsHalf,
-    /// By bands, they leave at 0.3.
-    OursBandsEarly,
-    /// By bands, they leave at 0.3 of 20 steps.
-    OursBandsShort,
 }
 
 /// What a method made.
@@ -70,10 +64,10 @@ impl Method {
         Method::Tree2022,
         Method::Engine2023,
         Method::Ours,
-        Method::OursBands,
+        Method::OursArc,
     ];
     /// Options of ours, and of the 2022 tree's.
-    pub(crate) const TRIED: [Method; 13] = [
+    pub(crate) const TRIED: [Method; 10] = [
         Method::Leaves2022,
         Method::OursLinear,
         Method::OursLatents,
@@ -81,12 +75,9 @@ impl Method {
         Method::OursDpm,
         Method::OursCrossfeed,
         Method::OursEarly,
+        Method::OursShort,
+        Method::OursHalf,
         Method::OursLate,
-        Method::OursBandsLinear,
-        Method::OursBandsDpm,
-        Method::OursBandsHalf,
-        Method::OursBandsEarly,
-        Method::OursBandsShort,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -97,6 +88,7 @@ impl Method {
             Method::Leaves2022 => "2022-leaves",
             Method::Engine2023 => "2023",
             Method::Ours => "ours",
+            Method::OursArc => "ours-arc",
             Method::OursLinear => "ours-linear",
             Method::OursLatents => "ours-latents",
             Method::OursAdapted => "ours-adapted",
@@ -104,12 +96,8 @@ impl Method {
             Method::OursCrossfeed => "ours-crossfeed",
             Method::OursEarly => "ours-early",
             Method::OursLate => "ours-late",
-            Method::OursBands => "ours-bands",
-            Method::OursBandsLinear => "ours-bands-linear",
-            Method::OursBandsDpm => "ours-bands-dpm",
-            Method::OursBandsHalf => "ours-bands-half",
-            Method::OursBandsEarly => "ours-bands-early",
-            Method::OursBandsShort => "ours-bands-short",
+            Method::OursShort => "ours-short",
+            Method::OursHalf => "ours-half",
         }
     }
 
@@ -167,7 +155,7 @@ impl Method {
         }
         session.prepare(&call)?;
         let pace = match self {
-            Method::OursLinear | Method::OursBandsLinear => Pace::Linear,
+            Method::OursLinear => Pace::Linear,
             Method::OursLatents => Pace::Even(Even { distance: Distance::Latents, ..even }),
             _ => {
                 decodes += even.samples;
@@ -220,7 +208,6 @@ impl Method {
 /// The options of a method that is this library's own.
 fn options(method: Method) -> BlendOptions {
     let defaults = BlendOptions { guidance: GUIDANCE, ..BlendOptions::default() };
-    let bands = BlendOptions { latent_mix: LatentMix::Bands, ..defaults.clone() };
     match method {
         Method::OursDpm => {
             BlendOptions { sampler: Sampler::DpmSolver2M, steps: Some(15), ..defaults }
@@ -231,14 +218,10 @@ fn options(method: Method) -> BlendOptions {
             ..defaults
         },
         Method::OursEarly => BlendOptions { depth: 0.3, ..defaults },
+        Method::OursShort => BlendOptions { depth: 0.3, steps: Some(20), ..defaults },
+        Method::OursHalf => BlendOptions { depth: 0.5, ..defaults },
         Method::OursLate => BlendOptions { depth: 0.8, ..defaults },
-        Method::OursBands | Method::OursBandsLinear => bands,
-        Method::OursBandsDpm => {
-            BlendOptions { sampler: Sampler::DpmSolver2M, steps: Some(15), ..bands }
-        }
-        Method::OursBandsHalf => BlendOptions { depth: 0.5, ..bands },
-        Method::OursBandsEarly => BlendOptions { depth: 0.3, ..bands },
-        Method::OursBandsShort => BlendOptions { depth: 0.3, steps: Some(20), ..bands },
+        Method::OursArc => BlendOptions { latent_mix: Some(LatentMix::Arc), ..defaults },
         _ => defaults,
     }
 }

@@ -255,12 +255,13 @@ pub(crate) fn exactness(exact: &Exact) -> String {
     let cosines: Vec<String> = exact.cosines.iter().map(|c| format!("{c:.3}")).collect();
     let _ = write!(
         text,
-        "\n* frames of a chain shown twice: {}\n* bytes changed outside of an inpainting's mask: {}; step across its edge over those beside it: {:.2}\n\
+        "\n* frames of a chain shown twice: {}\n* bytes changed outside of an inpainting's mask: {}; step across its edge over those beside it: {:.2} ({:.2} in the source, at that place)\n\
          * this benchmark's own tree against the session's: {:e}\n* mean cosine of the latents that branches start between: {}\n\
          * a random frame of a prepared session: {} sampler steps; in time {latent:.2} of one step, {frame:.2} with its decode\n",
         exact.repeated,
         exact.outside,
         exact.edge,
+        exact.edge_of_source,
         exact.tree,
         cosines.join(", "),
         exact.warm_evaluations,

@@ -1,9 +1,9 @@
 /* A transition through many prompts: each leads to the next, and, with --loop, the last to the first.
  *
- *     concatenated_transition [--model PATH] [--loop] [--bands] [--frames N] [--size WIDTHxHEIGHT] [--out FOLDER]
+ *     concatenated_transition [--model PATH] [--loop] [--arc] [--frames N] [--size WIDTHxHEIGHT] [--out FOLDER]
  *
- * Writes FOLDER/00000.ppm and so on; time goes evenly: equal change from frame to frame. With --bands the frames
- * between keep more of the pictures' detail. */
+ * Writes FOLDER/00000.ppm and so on; time goes evenly: equal change from frame to frame. With --arc latents are mixed as
+ * in the original, by which the frames between lose some of the pictures' detail. */
 #include "latentblend.h"
 
 #include <stdio.h>
@@ -72,7 +72,7 @@ static int write_ppm(const char *folder, size_t number, const uint8_t *pixels, u
 int main(int count, char **arguments) {
   const char *path = NULL, *out = ".";
   size_t frames = 0, index;
-  unsigned width = 0, height = 0, looped = 0, bands = 0;
+  unsigned width = 0, height = 0, looped = 0, arc = 0;
   int at, result = 1;
   lb_error *error = NULL;
   lb_model *model = NULL;
@@ -89,14 +89,14 @@ int main(int count, char **arguments) {
   for (at = 1; at < count; at++) {
     const char *value = at + 1 < count ? arguments[at + 1] : NULL;
     if (strcmp(arguments[at], "--loop") == 0) looped = 1;
-    else if (strcmp(arguments[at], "--bands") == 0) bands = 1;
+    else if (strcmp(arguments[at], "--arc") == 0) arc = 1;
     else if (value && strcmp(arguments[at], "--model") == 0) path = arguments[++at];
     else if (value && strcmp(arguments[at], "--out") == 0) out = arguments[++at];
     else if (value && strcmp(arguments[at], "--frames") == 0) frames = (size_t)atol(arguments[++at]);
     else if (value && strcmp(arguments[at], "--size") == 0 &&
              sscanf(value, "%ux%u", &width, &height) == 2) at++;
     else {
-      fprintf(stderr, "usage: %s [--model PATH] [--loop] [--bands] [--frames N] [--size WIDTHxHEIGHT] "
+      fprintf(stderr, "usage: %s [--model PATH] [--loop] [--arc] [--frames N] [--size WIDTHxHEIGHT] "
                       "[--out FOLDER]\n", arguments[0]);
       return 2;
     }
@@ -117,7 +117,7 @@ int main(int count, char **arguments) {
   options.width = width;
   options.height = height;
   options.looped = looped;
-  options.latent_mix = bands ? LB_LATENT_MIX_BANDS : LB_LATENT_MIX_ARC;
+  options.latent_mix = arc ? LB_LATENT_MIX_ARC : LB_LATENT_MIX_AUTO;
   if (!well(lb_session_new(model, pointers, KEYFRAMES, &options, &session, &error), &error,
             "making the session")) goto end;
 

@@ -57,7 +57,7 @@ fn every_option_of_quality_changes_the_picture_as_it_does_in_c() {
         }),
         ("mixing", vec![("mixing", Value::I(1))], |o| {
             six(o);
-            o.latent_mix = LB_LATENT_MIX_BANDS;
+            o.latent_mix = LB_LATENT_MIX_ARC;
         }),
         ("crossfeed", vec![("crossfeedPower", Value::D(0.7))], |o| {
             six(o);

@@ -63,9 +63,10 @@ pub struct BlendOptions {
     /// How far branches are drawn to what lies between the two that they started from, which run on for
     /// that. `None`: as the look has it, which is off but in [`Look::Compat2023`] (0.1, 0.8, 0.8).
     pub parental_crossfeed: Option<Crossfeed>,
-    /// How latents are mixed where branches start between others. By bands, frames in the middle keep more of
-    /// their keyframes' detail. In [`Look::Compat2022`] and [`Look::Compat2023`] there is but the arc.
-    pub latent_mix: LatentMix,
+    /// How latents are mixed where branches start between others. `None`: as the look has it, which is by
+    /// bands, for frames in the middle keep more of their keyframes' detail that way; in
+    /// [`Look::Compat2022`] and [`Look::Compat2023`] there is but the arc.
+    pub latent_mix: Option<LatentMix>,
     /// Which version's choices are taken.
     pub look: Look,
     /// Memory for latents that can be made again. Any value gives the same frames; 0 makes each frame
@@ -94,7 +95,7 @@ impl Default for BlendOptions {
             sampler: Sampler::Ddim,
             branch1_crossfeed: None,
             parental_crossfeed: None,
-            latent_mix: LatentMix::Arc,
+            latent_mix: None,
             look: Look::Current,
             cache_bytes: 256 << 20,
         }
@@ -155,16 +156,20 @@ impl Recipe {
                 "guidance mid damper {damper}: wanted above 0 to 1"
             )));
         }
-        let (look, latent_mix) = (options.look, options.latent_mix);
+        let look = options.look;
         let year = match look {
             Look::Current => None,
             Look::Compat2022 => Some(2022),
             Look::Compat2023 => Some(2023),
         };
-        if let Some(year) = year.filter(|_| latent_mix != LatentMix::Arc) {
-            let (wanted, had) = (latent_mix.name(), LatentMix::Arc.name());
-            return Err(Error::invalid(format!("latent mix {wanted}: compat {year} has {had}")));
-        }
+        let latent_mix = match (year, options.latent_mix) {
+            (None, wanted) => wanted.unwrap_or(LatentMix::Bands),
+            (Some(_), None | Some(LatentMix::Arc)) => LatentMix::Arc,
+            (Some(year), Some(wanted)) => {
+                let (wanted, had) = (wanted.name(), LatentMix::Arc.name());
+                return Err(Error::invalid(format!("latent mix {wanted}: compat {year} has {had}")));
+            }
+        };
         let policy = match look {
             Look::Current => SchedulePolicy::Model,
             Look::Compat2022 => SchedulePolicy::Compat2022,

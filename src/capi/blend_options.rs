@@ -55,10 +55,12 @@ pub const LB_SAMPLER_DPM_SOLVER_2M: lb_sampler = 2;
 #[allow(non_camel_case_types, reason = "its name in C")]
 pub type lb_latent_mix = u32;
 
+/// As the look has it: by bands, and on one arc in the looks of 2022 and 2023.
+pub const LB_LATENT_MIX_AUTO: lb_latent_mix = 0;
 /// On one arc for the whole latent, as the original does.
-pub const LB_LATENT_MIX_ARC: lb_latent_mix = 0;
+pub const LB_LATENT_MIX_ARC: lb_latent_mix = 1;
 /// On an arc of its own for every channel and band of frequencies: frames in the middle keep more detail.
-pub const LB_LATENT_MIX_BANDS: lb_latent_mix = 1;
+pub const LB_LATENT_MIX_BANDS: lb_latent_mix = 2;
 
 /// As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
 pub const LB_CROSSFEED_OF_LOOK: f64 = -1.0;
@@ -168,7 +170,7 @@ unsafe impl Growing for lb_blend_options {
             parental_crossfeed_range: 0.0,
             parental_crossfeed_decay: 0.0,
             sampler: LB_SAMPLER_DDIM,
-            latent_mix: LB_LATENT_MIX_ARC,
+            latent_mix: LB_LATENT_MIX_AUTO,
             guidance_over_t: std::ptr::null(),
             guidance_over_steps: std::ptr::null(),
             guidance_rescale: options.guidance_rescale,
@@ -238,8 +240,9 @@ pub(super) unsafe fn options(raw: &lb_blend_options) -> Result<BlendOptions> {
             other => return Err(wrong("sampler", other, "LB_SAMPLER")),
         },
         latent_mix: match raw.latent_mix {
-            LB_LATENT_MIX_ARC => LatentMix::Arc,
-            LB_LATENT_MIX_BANDS => LatentMix::Bands,
+            LB_LATENT_MIX_AUTO => None,
+            LB_LATENT_MIX_ARC => Some(LatentMix::Arc),
+            LB_LATENT_MIX_BANDS => Some(LatentMix::Bands),
             other => return Err(wrong("latent_mix", other, "LB_LATENT_MIX")),
         },
         branch1_crossfeed: crossfeed(

@@ -126,8 +126,8 @@ constexpr Param kParams[ParamCount] = {
            QualityGroup, 0, "DDIM|DPM-Solver++ (2M)"),
     choice(Mixing, "mixing", "Mixing",
            "How the keyframes' runs are mixed where branches leave. By bands, pictures in the middle keep more detail and "
-           "contrast. The looks of 2022 and 2023 have but the arc.",
-           QualityGroup, 0, "Arc|Bands"),
+           "contrast than on the arc. The looks of 2022 and 2023 have but the arc.",
+           QualityGroup, 0, "Bands|Arc"),
 
     group(AdvancedGroup, "advancedGroup", "Advanced", "What the presets leave alone.", false),
     real(GuidanceMid, "guidanceMid", "Guidance in the middle", "What of the guidance is left half-way.", AdvancedGroup,

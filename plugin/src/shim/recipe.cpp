@@ -104,9 +104,8 @@ lb_blend_options to_options(const Engine &engine, const Recipe &recipe, const lb
     const int look = v.integer(Look);
     options.look = looks[look >= 0 && look < 3 ? look : 0];
     options.sampler = v.integer(Sampler) == 1 ? LB_SAMPLER_DPM_SOLVER_2M : LB_SAMPLER_DDIM;
-    // The looks of 2022 and 2023 have but the one.
-    const bool bands = v.integer(Mixing) == 1 && options.look == LB_LOOK_CURRENT;
-    options.latent_mix = bands ? LB_LATENT_MIX_BANDS : LB_LATENT_MIX_ARC;
+    // By bands, but for the looks of 2022 and 2023, which have none.
+    options.latent_mix = v.integer(Mixing) == 1 ? LB_LATENT_MIX_ARC : LB_LATENT_MIX_AUTO;
     options.branch1_crossfeed_power = power(v.number[CrossfeedPower]);
     options.branch1_crossfeed_range = v.number[CrossfeedRange];
     options.branch1_crossfeed_decay = v.number[CrossfeedDecay];
