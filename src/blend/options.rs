@@ -167,7 +167,9 @@ impl Recipe {
             (Some(_), None | Some(LatentMix::Arc)) => LatentMix::Arc,
             (Some(year), Some(wanted)) => {
                 let (wanted, had) = (wanted.name(), LatentMix::Arc.name());
-                return Err(Error::invalid(format!("latent mix {wanted}: compat {year} has {had}")));
+                return Err(Error::invalid(format!(
+                    "latent mix {wanted}: compat {year} has {had}"
+                )));
             }
         };
         let policy = match look {
