@@ -685,11 +685,14 @@ typedef struct lb_restore_options {
 // DPM-Solver++(2M): second order from one evaluation a step.
 #define LB_SAMPLER_DPM_SOLVER_2M 2
 
+// As the look has it: by bands, and on one arc in the looks of 2022 and 2023.
+#define LB_LATENT_MIX_AUTO 0
+
 // On one arc for the whole latent, as the original does.
-#define LB_LATENT_MIX_ARC 0
+#define LB_LATENT_MIX_ARC 1
 
 // On an arc of its own for every channel and band of frequencies: frames in the middle keep more detail.
-#define LB_LATENT_MIX_BANDS 1
+#define LB_LATENT_MIX_BANDS 2
 
 // What the first keyframe's prompt and seed, or its image, give.
 #define LB_FIRST_GENERATED 0

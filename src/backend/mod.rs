@@ -144,6 +144,9 @@ pub enum Add<'a, T> {
     Channels(&'a T),
 }
 
+/// A step that a backend may record: what it makes of its inputs.
+pub type Replayable<'a, T> = dyn Fn(&[T]) -> Result<T> + 'a;
+
 /// The operations that a network is made of.
 ///
 /// Shapes are written (n, h, w, c). Packing functions take PyTorch's layouts. Implementations may
@@ -338,7 +341,7 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         key: &[usize],
         inputs: &[&Self::Tensor],
-        step: &dyn Fn(&[Self::Tensor]) -> Result<Self::Tensor>,
+        step: &Replayable<'_, Self::Tensor>,
     ) -> Result<Self::Tensor> {
         let _ = key;
         step(&inputs.iter().map(|&x| x.clone()).collect::<Vec<_>>())

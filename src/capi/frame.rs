@@ -233,6 +233,9 @@ impl Staged {
     }
 }
 
+/// An image of a device's, and where the frame lies in it.
+type Lain<'a> = (&'a CudaImage, Option<Placement>);
+
 /// Images that a device may be able to write by itself, and where the frame lies in each; `None` where one is none.
 ///
 /// # Safety
@@ -240,7 +243,7 @@ impl Staged {
 unsafe fn direct<'a>(
     images: &[*const lb_image],
     stages: &'a [Option<Staged>],
-) -> Result<Option<Vec<(&'a CudaImage, Option<Placement>)>>> {
+) -> Result<Option<Vec<Lain<'a>>>> {
     if images.is_empty() {
         return Ok(None);
     }

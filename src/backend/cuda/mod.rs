@@ -25,7 +25,7 @@ pub use tensor::Tensor as CudaTensor;
 
 use crate::backend::{
     Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Precision,
-    Sources,
+    Replayable, Sources,
 };
 use crate::error::Result;
 use device::Device;
@@ -304,7 +304,7 @@ impl Backend for Cuda {
         &self,
         key: &[usize],
         inputs: &[&Tensor],
-        step: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+        step: &Replayable<'_, Tensor>,
     ) -> Result<Tensor> {
         let device = &self.queue.device;
         device.step(|| replay::run(device, &self.recordings, key, inputs, step))

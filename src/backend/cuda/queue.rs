@@ -119,7 +119,7 @@ impl Queue {
         weight: &Weight,
         around: Around<'_>,
     ) -> Result<Tensor> {
-        let odd = |x: &Tensor| x.f32 || x.channels() % 8 != 0;
+        let odd = |x: &Tensor| x.f32 || !x.channels().is_multiple_of(8);
         if odd(x.first) || x.second.is_some_and(odd) {
             let x = self.assembled(x, weight.channels, false)?;
             return self.product_of((&x).into(), weight, around);
@@ -227,7 +227,7 @@ impl Queue {
         let c2 = x.second.map_or(0, Tensor::channels);
         let channels = c1 + c2;
         let out = Tensor::new(&self.device, [n, h, w, channels], false)?;
-        let odd = c1 % 8 != 0 || c2 % 8 != 0;
+        let odd = !c1.is_multiple_of(8) || !c2.is_multiple_of(8);
         let unit = if odd { 1 } else { 8 };
         let mut parameters = kernels::Norm {
             first: x.first.address(),
@@ -311,7 +311,7 @@ impl Queue {
             heads: int(heads)?,
             width: int(width)?,
             causal: causal.into(),
-            aligned: (aligned && channels % 8 == 0).into(),
+            aligned: (aligned && channels.is_multiple_of(8)).into(),
             scale: std::f32::consts::LOG2_E / (width as f32).sqrt(),
             listed: rows.is_some().into(),
             first: 0,

@@ -10,6 +10,7 @@ use super::device::Device;
 use super::memory::{Arena, Block, Mode, current, in_mode};
 use super::space::Space;
 use super::tensor::Tensor;
+use crate::backend::Replayable;
 use crate::error::{ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ pub(super) fn run(
     recordings: &Mutex<Recordings>,
     key: &[usize],
     inputs: &[&Tensor],
-    step: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    step: &Replayable<'_, Tensor>,
 ) -> Result<Tensor> {
     let plain = || step(&inputs.iter().map(|&x| x.clone()).collect::<Vec<_>>());
     let name =
@@ -144,7 +145,7 @@ fn launch(device: &Arc<Device>, recorded: &mut Recorded, inputs: &[&Tensor]) -> 
 }
 
 /// The room that `step` needs.
-fn plan(inputs: &[Tensor], step: &dyn Fn(&[Tensor]) -> Result<Tensor>) -> Result<u64> {
+fn plan(inputs: &[Tensor], step: &Replayable<'_, Tensor>) -> Result<u64> {
     let space = Arc::new(Mutex::new(Space::new(BOUNDLESS)));
     let arena = Arena { base: BOUNDLESS, space: Arc::clone(&space) };
     in_mode(Mode::Plan(arena), || step(inputs))?;
@@ -157,7 +158,7 @@ fn record(
     recordings: &mut Recordings,
     name: Name,
     inputs: &[&Tensor],
-    step: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    step: &Replayable<'_, Tensor>,
 ) -> Result<()> {
     recordings.make_room(device, inputs.iter().map(|x| x.bytes()).sum());
     let own = inputs.iter().map(|x| Tensor::new(device, x.shape, x.f32));
