@@ -13,9 +13,13 @@ use std::sync::Arc;
 
 const FRAMES: usize = 49;
 
-fn session(model: &Model, change: impl FnOnce(&mut BlendOptions)) -> Session {
+fn options() -> BlendOptions {
     let branching = Branching { injections: vec![0, 4, 7], branches: vec![2, 5, 9] };
-    let mut options = BlendOptions { steps: Some(9), branching: Some(branching), ..short().1 };
+    BlendOptions { steps: Some(9), branching: Some(branching), ..short().1 }
+}
+
+fn session(model: &Model, change: impl FnOnce(&mut BlendOptions)) -> Session {
+    let mut options = options();
     change(&mut options);
     let [first, second] = short().0;
     let third = Keyframe::new("dunes", 7);
@@ -62,7 +66,10 @@ fn equal_time_means_equal_change() {
 #[test]
 fn across_segments_lengths_follow_the_change() {
     let model = tiny("base");
-    let before = session(&model, |_| {});
+    // The third keyframe has the second's noise, so that little changes between them.
+    let [first, second] = short().0;
+    let third = Keyframe::new("dunes", second.seed);
+    let before = Session::new(&model, &[first, second, third], &options()).unwrap();
     let even = Even { across: true, ..Even::default() };
     let timing = Timing { pace: Pace::Even(even), ..Timing::default() };
     let after = before.timed(&timing, &Call::new()).unwrap();

@@ -254,7 +254,7 @@ fn numbers_that_cannot_be_are_refused_even_with_a_checksum_that_fits() {
         ("\"guidance\":\"4\"", "\"guidance\":\"inf\""),
         ("\"guidance\":\"4\"", "\"guidance\":4"),
         ("\"damping\":\"towards-one\"", "\"damping\":\"upwards\""),
-        ("\"latent_mix\":\"arc\"", "\"latent_mix\":\"sideways\""),
+        ("\"latent_mix\":\"bands\"", "\"latent_mix\":\"sideways\""),
         ("\"looped\":false", "\"looped\":true"),
         ("\"start\":false", "\"start\":true"),
         ("\"length\":\"1\"", "\"length\":\"-1\""),
@@ -402,6 +402,7 @@ fn a_file_of_format_1_is_still_read() {
         branching: Some(branching),
         size: Some([32, 32]),
         sampler: Sampler::DpmSolver2M,
+        latent_mix: Some(LatentMix::Arc),
         looped: true,
         ..short().1
     };
