@@ -111,6 +111,9 @@ typedef struct lb_model_options {
   // The most bytes of memory that the weights and any call on them may take together, by an estimate made
   // before: what would take more is LB_ERROR_OUT_OF_MEMORY. 0: what the machine has.
   uint64_t memory_limit;
+  // After so many seconds without a call on the model its weights go by themselves, as by lb_model_unload; 0: they
+  // stay.
+  double idle_seconds;
 } lb_model_options;
 
 // What a call is at.
@@ -165,7 +168,7 @@ typedef struct lb_model_info {
   uint32_t inpainting;
   // 1 where `name` is this very model, 0 where the model is of its kind.
   uint32_t exact;
-  // What the weights take in memory, in bytes.
+  // What the weights take in memory, in bytes: 0 while they are let go of.
   uint64_t memory_bytes;
   // The published model that this is, or is of the kind of; "" where neither is known. UTF-8; valid
   // until the last reference to the model is released, as are the other texts.
@@ -881,7 +884,8 @@ void lb_model_options_init(struct lb_model_options *options, size_t struct_size)
 // Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, a single .safetensors or
 // .ckpt file (of which tensors are read, and nothing is executed), or, for NULL, the embedded demo model.
 // May take seconds to a minute; reports LB_STAGE_LOAD and can be cancelled. Any thread. The model has one
-// reference, released by lb_model_release; its files may go once it is loaded. Since 0.1.
+// reference, released by lb_model_release; its files may go once it is loaded, unless its weights are to go
+// (lb_model_unload, lb_model_options.idle_seconds). Since 0.1.
 //
 // # Safety
 // `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
@@ -904,6 +908,19 @@ void lb_model_release(struct lb_model *model);
 // were: up to 256 MiB on the CPU. Running calls keep theirs, frames stay the same, and what sessions hold is
 // theirs (lb_session_purge). A handle that is none is ignored. Any thread, at once. Since 0.1.
 uint64_t lb_model_trim(struct lb_model *model);
+
+// Lets go of the weights of `model` and of all other memory that it has on its device, and writes how many bytes
+// that were. While calls run on the model they keep them: 0 is written, and the weights go when the last of those
+// is done. The next call loads them again from where they came, as a part of it that reports LB_STAGE_LOAD and can be
+// cancelled, and makes the same bytes; sessions, what they have computed, and lb_model_info stay meanwhile. Where the
+// files are gone by then or hold other weights, that call fails (LB_ERROR_NOT_FOUND, LB_ERROR_BAD_MODEL,
+// LB_ERROR_IO), and one after it works once they are back. Any thread, at once. Since 0.1.
+//
+// # Safety
+// `bytes` and `error` are NULL or writable.
+lb_status lb_model_unload(struct lb_model *model,
+                          uint64_t *bytes,
+                          struct lb_error **error);
 
 // Writes the size at which `model` works best for a picture of `width` by `height` pixels that are
 // `pixel_aspect` times as wide as high (0.01 to 100; 1: square): its native area in that shape, what

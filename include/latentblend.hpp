@@ -425,6 +425,14 @@ public:
     /// were. Frames stay the same.
     std::uint64_t trim() const noexcept { return lb_model_trim(get()); }
 
+    /// Lets go of the weights, now (returns how many bytes that were) or, while calls run, when the last of them
+    /// is done (returns 0). The next call loads them again, reports LB_STAGE_LOAD, and makes the same bytes.
+    std::uint64_t unload() const {
+        std::uint64_t bytes = 0;
+        detail::run([&](lb_error **error) { return lb_model_unload(get(), &bytes, error); });
+        return bytes;
+    }
+
     /// The size at which the model works best for a plate of this size, whose pixels are `pixel_aspect`
     /// times as wide as high: for BlendOptions, where frames go into a Placement.
     Size working_size(Size plate, double pixel_aspect = 1.0) const {

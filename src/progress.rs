@@ -66,7 +66,7 @@ type Report<'a> = dyn Fn(&Progress) -> ControlFlow<()> + Sync + 'a;
 ///
 /// For one call of one function; what comes next wants a `Call` of its own. The callback runs on the
 /// thread that made the call, at least every 20 ms. `ControlFlow::Break(())` cancels. It must not render
-/// or prepare the session that it watches: it would wait for itself.
+/// or prepare the session that it watches, nor at [`Stage::Load`] any of the same model: it would wait for itself.
 #[derive(Default)]
 pub struct Call<'a> {
     cancel: Option<Cancel>,

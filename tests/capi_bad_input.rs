@@ -45,6 +45,9 @@ fn every_function_bears_handles_that_are_none() {
         lb_session_release(session);
         // SAFETY: everything but the handles is as the header asks.
         unsafe {
+            let mut bytes = 7;
+            fail(INVALID, "model is", |e| lb_model_unload(model, &mut bytes, e));
+            assert_eq!(bytes, 7, "a failed call wrote");
             let mut about: lb_model_info = empty();
             fail(INVALID, "model is", |e| lb_model_get_info(model, &mut about, e));
             assert!(about.name.is_null() && about.native_width == 0, "a failed call wrote");

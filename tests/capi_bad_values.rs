@@ -34,6 +34,17 @@ fn bad_ways_to_load_a_model_are_named() {
             "f32",
         ),
         (lb_model_options { flags: 4, ..options() }, LB_ERROR_UNSUPPORTED, "flags 0x4"),
+        (
+            lb_model_options { idle_seconds: -1.0, ..options() },
+            INVALID,
+            "idle_seconds -1: wanted 0",
+        ),
+        (lb_model_options { idle_seconds: f64::NAN, ..options() }, INVALID, "idle_seconds NaN"),
+        (
+            lb_model_options { idle_seconds: f64::INFINITY, ..options() },
+            INVALID,
+            "idle_seconds inf",
+        ),
     ] {
         load_with(path.as_ptr(), &change, wanted, text);
     }

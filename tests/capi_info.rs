@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::c::{empty, image, load, session, small_options, succeed, tiny_path};
+use common::c::{empty, fail, image, load, made, session, small_options, succeed, tiny_path};
 use latentblend::capi::*;
 use latentblend::{Call, Model};
 use std::ffi::{CStr, CString, c_char};
@@ -172,6 +172,69 @@ fn the_doctor_never_fails_and_keeps_to_the_room_it_was_given() {
     assert!(length > 1000 && cut.starts_with("{\"library\":"), "{cut}");
     assert_eq!(report(None, 1).0, "");
     assert!(report(None, 0).1 > 1000);
+}
+
+#[test]
+fn weights_go_and_frames_stay_the_same() {
+    let path = tiny_path("base");
+    let mut model = null_mut();
+    // The time comes late enough to see them there, and is long for no machine.
+    let options = lb_model_options {
+        precision: LB_PRECISION_F32,
+        idle_seconds: 1e9,
+        ..made(lb_model_options_init)
+    };
+    assert_eq!(made(lb_model_options_init).idle_seconds, 0.0);
+    // SAFETY: as the header asks.
+    succeed(|e| unsafe { lb_model_load(path.as_ptr(), &options, null(), &mut model, e) });
+    let before = about(model);
+    let session = session(model, &small_options());
+    let frame = || {
+        let mut pixels = vec![0; 8 * 8 * 3];
+        let target = image(&mut pixels, 8, 8);
+        // SAFETY: as the header asks.
+        succeed(|e| unsafe { lb_session_render(session, 0.5, &target, null(), e) });
+        lb_session_purge(session);
+        pixels
+    };
+    let wanted = frame();
+    let unload = || {
+        let mut bytes = u64::MAX;
+        // SAFETY: as the header asks.
+        succeed(|e| unsafe { lb_model_unload(model, &mut bytes, e) });
+        bytes
+    };
+    assert!(unload() >= before.memory_bytes);
+    assert_eq!(unload(), 0, "there was nothing more");
+    let after = about(model);
+    assert_eq!((after.memory_bytes, after.peak_bytes), (0, before.peak_bytes));
+    assert_eq!((after.precision, after.threads), (before.precision, before.threads));
+    assert!(after.samples > 0 && text(after.fingerprint) == text(before.fingerprint));
+    assert_eq!(frame(), wanted);
+    assert_eq!(about(model).memory_bytes, before.memory_bytes);
+    // SAFETY: as the header asks.
+    fail(LB_ERROR_INVALID_ARGUMENT, "bytes is NULL", |e| unsafe {
+        lb_model_unload(model, null_mut(), e)
+    });
+    assert_eq!(about(model).memory_bytes, before.memory_bytes, "a failed call acted");
+    lb_session_release(session);
+    lb_model_release(model);
+}
+
+#[test]
+fn idle_weights_go_by_themselves() {
+    let path = tiny_path("base");
+    let options = lb_model_options { idle_seconds: 1e-3, ..made(lb_model_options_init) };
+    let mut model = null_mut();
+    // SAFETY: as the header asks.
+    succeed(|e| unsafe { lb_model_load(path.as_ptr(), &options, null(), &mut model, e) });
+    // Generous: a machine may be busy.
+    let gone = (0..60_000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        about(model).memory_bytes == 0
+    });
+    assert!(gone);
+    lb_model_release(model);
 }
 
 #[test]

@@ -247,6 +247,81 @@ fn a_lost_device_is_an_error_and_the_cpu_goes_on() {
     self::session(&model).render(0.5, &Call::new()).unwrap();
 }
 
+#[test]
+fn weights_that_are_let_go_of_go_back_to_the_driver_and_come_again() {
+    let (played, _guard) = machine();
+    let get = |what| played.get(what);
+    let before = get("held");
+    let model = tiny(DeviceChoice::Cuda(0));
+    let session = session(&model);
+    // Often enough that steps are recorded.
+    let frames = || [0.3, 0.35, 0.4].map(|t| session.render(t, &Call::new()).unwrap());
+    let wanted = frames();
+    session.purge();
+    assert!(get("held") > before && get("graphs") > 0);
+    let held = model.memory_bytes();
+    assert!(model.unload() >= held && held > 0);
+    assert_eq!((get("held"), get("graphs"), model.memory_bytes()), (before, 0, 0));
+    for (a, b) in frames().iter().zip(&wanted) {
+        assert!(same(a, b), "another frame");
+    }
+    // Beside another model on the device, which keeps what is its own.
+    session.purge();
+    model.unload();
+    let other = tiny(DeviceChoice::Cuda(0));
+    let alone = get("held");
+    let others = self::session(&other);
+    assert!(same(&others.render(0.3, &Call::new()).unwrap(), &wanted[0]));
+    assert!(same(&session.render(0.3, &Call::new()).unwrap(), &wanted[0]));
+    assert!(model.unload() >= held);
+    other.trim();
+    assert_eq!(get("held"), alone, "the other has its own and no more");
+    assert!(same(&others.render(0.35, &Call::new()).unwrap(), &wanted[1]));
+    assert_eq!(get("context"), 0, "a context was left current");
+}
+
+#[test]
+fn the_devices_memory_and_the_models_limit_hold_while_weights_are_loaded_again() {
+    let (played, _guard) = machine();
+    let load = |memory_limit| {
+        let device = DeviceChoice::Cuda(0);
+        let options = LoadOptions { device, memory_limit, ..LoadOptions::default() };
+        Model::load_with(golden::path("tiny").join("base"), &options, &Call::new()).unwrap()
+    };
+    let limited = load(Some(1 << 30));
+    let wanted = one_step(&limited, 1);
+    assert!(limited.unload() > 0);
+    let before = played.get("held");
+    played.set("limit", before + (1 << 10));
+    let prompt = limited.tokenize("a lake").unwrap().0;
+    let error = limited.engine().encode_prompts(&[&prompt]).err().unwrap();
+    played.set("limit", 4 << 30);
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+    assert_eq!((limited.memory_bytes(), played.get("held")), (0, before));
+    assert_eq!(one_step(&limited, 1), wanted);
+    // The device was opened anew, with the model's own limit.
+    let cuda = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+    let large = HostTensor::new([1, 8192, 8192, 5], vec![0.0; 5 << 26]).unwrap();
+    let error = cuda.upload(&large).err().unwrap();
+    assert!(error.message().contains("of a limit of 1073741824"), "{error}");
+}
+
+#[test]
+fn a_lost_device_is_tried_again_by_the_sessions_that_are_there() {
+    let (played, _guard) = machine();
+    let model = tiny(DeviceChoice::Cuda(0));
+    let session = session(&model);
+    let wanted = session.render(0.5, &Call::new()).unwrap();
+    session.purge();
+    played.set("failure", 700);
+    played.set("fail after", 100);
+    assert_eq!(session.render(0.5, &Call::new()).err().unwrap().kind(), ErrorKind::Device);
+    played.set("lost", 0);
+    assert_eq!(session.render(0.5, &Call::new()).err().unwrap().kind(), ErrorKind::Device);
+    model.unload();
+    assert!(same(&session.render(0.5, &Call::new()).unwrap(), &wanted));
+}
+
 /// A device converts a picture to the very bytes that the host's own code writes.
 #[test]
 fn a_picture_is_converted_on_the_device_to_the_bytes_of_the_host() {
@@ -418,6 +493,13 @@ fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
         assert_eq!(bytes(top - (y * pitch) as u64, row), wanted, "row {y}, bottom up");
     }
     assert_eq!(played.get("context"), 0, "a context was left current");
+    // Nor does it where the model is on no device when it is asked.
+    let mut freed = 0;
+    assert_eq!(unsafe { lb_model_unload(model, &mut freed, null_mut()) }, LB_OK);
+    assert!(freed > 0);
+    assert_eq!(render(device, pitch as isize, LB_MEMORY_CUDA), (LB_OK, String::new()));
+    assert_eq!(bytes(device, row), &host[..row], "after weights were loaded again");
+    assert_eq!(played.get("convert") - before, 3, "it went through the host");
     let (status, text) = render(address, row as isize, LB_MEMORY_CUDA);
     assert_eq!(status, LB_ERROR_INVALID_ARGUMENT);
     assert!(text.contains("is no device's memory"), "{text}");

@@ -180,6 +180,11 @@ impl State {
                 // Of what is a model, and of what is none.
                 lb_model_trim(shared());
                 lb_model_trim(pointer(session));
+                for model in [shared(), pointer(session)] {
+                    let mut bytes = 0;
+                    // SAFETY: as the header asks.
+                    checked(|e| unsafe { lb_model_unload(model, &mut bytes, e) });
+                }
             }
             9 | 10 => self.info(u)?,
             11 => self.init(u)?,

@@ -10,6 +10,7 @@ use host::effect::{Effect, Image, Shape};
 use host::props::Value;
 use host::quick::{GENERATOR, frame, pixels, render, shape, values};
 use host::{FAILED, Host, OK, Quirks};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -93,6 +94,43 @@ fn a_model_that_makes_room_takes_its_transitions_along() {
     let again = Image::new(&shape());
     assert_eq!(render(&host, &effect, &again), OK, "{}", effect.message());
     assert!(pixels(&again) == pixels(&image));
+    host.destroy(effect);
+}
+
+#[test]
+fn weights_go_when_the_host_purges_its_caches_and_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut from = vec![PathBuf::from(tiny())];
+    while let Some(source) = from.pop() {
+        let target = folder.path().join(source.strip_prefix(tiny()).unwrap());
+        if source.is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            from.extend(std::fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            std::fs::copy(&source, &target).unwrap();
+        }
+    }
+    let host = Host::load(bundle(), Quirks::default());
+    let mut values = values();
+    values.retain(|(name, _)| *name != "modelPath");
+    values.push(("modelPath", Value::text(folder.path().to_str().unwrap())));
+    let effect = host.create(GENERATOR, &values);
+    let image = Image::new(&shape());
+    assert_eq!(render(&host, &effect, &image), OK, "{}", effect.message());
+    assert!(pixels(&image) == frame(0.5));
+    // Damaged: nothing to a model that is held.
+    let unet = folder.path().join("unet/diffusion_pytorch_model.safetensors");
+    let whole = std::fs::read(&unet).unwrap();
+    std::fs::write(&unet, "no weights").unwrap();
+    effect.set("seedA", Value::I(7));
+    assert_eq!(render(&host, &effect, &image), OK, "{}", effect.message());
+    assert_eq!(host.act("OfxActionPurgeCaches", effect.handle(), None, None), OK);
+    assert_eq!(render(&host, &effect, &image), FAILED, "the weights had stayed");
+    assert!(effect.message().contains(unet.to_str().unwrap()), "{}", effect.message());
+    std::fs::write(&unet, whole).unwrap();
+    effect.set("seedA", Value::I(420));
+    assert_eq!(render(&host, &effect, &image), OK, "{}", effect.message());
+    assert!(pixels(&image) == frame(0.5));
     host.destroy(effect);
 }
 

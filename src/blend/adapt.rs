@@ -40,6 +40,7 @@ impl Session {
             return Err(Error::invalid(format!("strength {}: wanted 0 to 1", adapt.strength)));
         }
         let tree = self.tree();
+        let _held = tree.model().hold();
         let count = self.segments();
         let mut plans = Vec::with_capacity(count);
         for segment in 0..count {

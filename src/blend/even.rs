@@ -166,6 +166,7 @@ impl Session {
             let timeline = Timeline::of_curve(curve.clone(), count, looped)?;
             return Ok(Session::around(self.tree().clone(), timeline));
         }
+        let _held = self.tree().model().hold();
         let mut spans = Vec::with_capacity(count);
         let mut changes = Vec::with_capacity(count);
         for (index, segment) in segments.into_iter().enumerate() {
@@ -216,6 +217,7 @@ impl Session {
         if self.tree().recipe().looped {
             times.push(self.last_t());
         }
+        let _held = self.tree().model().hold();
         let mut changes = Vec::with_capacity(times.len());
         let mut before: Option<Features> = None;
         let parts = times.len().div_ceil(BATCH);

@@ -5,6 +5,7 @@ use super::cache::BATCH;
 use super::lineage::Node;
 use super::timing::Place;
 use super::tree::Tree;
+use crate::diffusion::Hold;
 use crate::error::Result;
 use crate::progress::{Call, Stage};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,12 +18,14 @@ pub(crate) struct Meter<'a, 'b> {
     call: &'a Call<'b>,
     pub(super) done: usize,
     total: usize,
+    /// From its beginning to its end the model's weights stay.
+    _hold: Hold,
 }
 
 impl<'a, 'b> Meter<'a, 'b> {
-    /// For a call that takes `total` evaluations.
-    pub(super) fn new(call: &'a Call<'b>, total: usize) -> Self {
-        Meter { call, done: 0, total }
+    /// For a call on the model of `hold` that takes `total` evaluations.
+    pub(super) fn new(call: &'a Call<'b>, total: usize, hold: Hold) -> Self {
+        Meter { call, done: 0, total, _hold: hold }
     }
 
     pub(super) fn call(&self) -> &'a Call<'b> {
@@ -87,7 +90,7 @@ impl Tree {
         decodes: usize,
     ) -> Meter<'a, 'b> {
         let total = self.evaluations(wanted) + decodes * DECODE_COST;
-        Meter::new(call, total)
+        Meter::new(call, total, self.model().hold())
     }
 
     /// Evaluations that `prepare` would take now.

@@ -140,11 +140,13 @@ impl Session {
             )));
         }
         let tree = self.tree();
+        if tree.scene().is_some() || times.len() > MOST_THERE {
+            return Ok(false);
+        }
+        // A model is on no device while its weights are let go of.
+        let _held = tree.model().ready(call)?;
         let engine = tree.model().engine();
-        let direct = tree.scene().is_none()
-            && times.len() <= MOST_THERE
-            && images.iter().all(|(image, _)| engine.reaches(image));
-        if !direct {
+        if !images.iter().all(|(image, _)| engine.reaches(image)) {
             return Ok(false);
         }
         for (image, placement) in images {

@@ -203,7 +203,8 @@ impl Tree {
     /// Fills the cache with the branches that frames start from, segment by segment, as far as they fit.
     pub(crate) fn prepare(&self, call: &Call<'_>) -> Result<()> {
         let wanted = self.prepared();
-        let mut meter = Meter::new(call, self.evaluations_of_segments(&wanted));
+        let (evaluations, hold) = (self.evaluations_of_segments(&wanted), self.model.hold());
+        let mut meter = Meter::new(call, evaluations, hold);
         for wanted in wanted {
             self.finish(&wanted, Priority::Patient, &mut meter)?;
         }
@@ -370,7 +371,7 @@ impl Tree {
         meter: &mut Meter<'_, '_>,
     ) -> Result<Vec<Trail>> {
         let (mut evaluations, mut counted) = (0, 0);
-        let trails = self.model.denoise(priority, batch, meter.call().token(), |done, total| {
+        let trails = self.model.denoise(priority, batch, meter.call(), |done, total| {
             self.evaluated.fetch_add(done.saturating_sub(counted) as u64, Ordering::Relaxed);
             (evaluations, counted) = (total, done.max(counted));
             meter.denoise(done, total)
@@ -425,12 +426,12 @@ impl Tree {
     ) -> Result<Option<Vec<CudaPicture>>> {
         let total = latents.len();
         let watch = |done| meter.decode(done, total);
-        self.model.decode_there(latents, meter.call().token(), watch)
+        self.model.decode_there(latents, meter.call(), watch)
     }
 
     /// The frames of finished latents.
     pub(crate) fn decode(&self, latents: Vec<Latent>, meter: &Meter<'_, '_>) -> Result<Vec<Frame>> {
         let total = latents.len();
-        self.model.decode(latents, meter.call().token(), |done| meter.decode(done, total))
+        self.model.decode(latents, meter.call(), |done| meter.decode(done, total))
     }
 }

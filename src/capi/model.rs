@@ -12,6 +12,7 @@ use crate::model::{LoadOptions, PredictionType};
 use crate::progress::Call;
 use std::ffi::c_char;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The numbers that a model computes with.
 #[allow(non_camel_case_types, reason = "its name in C")]
@@ -63,6 +64,9 @@ pub struct lb_model_options {
     /// The most bytes of memory that the weights and any call on them may take together, by an estimate made
     /// before: what would take more is LB_ERROR_OUT_OF_MEMORY. 0: what the machine has.
     pub memory_limit: u64,
+    /// After so many seconds without a call on the model its weights go by themselves, as by lb_model_unload; 0: they
+    /// stay.
+    pub idle_seconds: f64,
 }
 
 // SAFETY: repr(C), starts with its size; numbers may have any bits.
@@ -80,6 +84,7 @@ unsafe impl Growing for lb_model_options {
             threads: 0,
             reserved: 0,
             memory_limit: 0,
+            idle_seconds: 0.0,
         }
     }
 }
@@ -103,7 +108,7 @@ pub struct lb_model_info {
     pub inpainting: u32,
     /// 1 where `name` is this very model, 0 where the model is of its kind.
     pub exact: u32,
-    /// What the weights take in memory, in bytes.
+    /// What the weights take in memory, in bytes: 0 while they are let go of.
     pub memory_bytes: u64,
     /// The published model that this is, or is of the kind of; "" where neither is known. UTF-8; valid
     /// until the last reference to the model is released, as are the other texts.
@@ -203,6 +208,16 @@ fn precision(value: lb_precision) -> Result<Precision> {
     })
 }
 
+/// How long weights stay without a call.
+fn idle(seconds: f64) -> Result<Option<Duration>> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(idle) => Ok((!idle.is_zero()).then_some(idle)),
+        Err(_) => Err(Error::invalid(format!(
+            "idle_seconds {seconds}: wanted 0 (the weights stay) to 1e19"
+        ))),
+    }
+}
+
 /// The LB_PRECISION value of what an engine says it computes with; none for another's own.
 fn precision_value(name: &str) -> lb_precision {
     match name.parse() {
@@ -216,7 +231,8 @@ fn precision_value(name: &str) -> lb_precision {
 /// Loads a model of the Stable Diffusion 2 family: a folder in diffusers layout, a single .safetensors or
 /// .ckpt file (of which tensors are read, and nothing is executed), or, for NULL, the embedded demo model.
 /// May take seconds to a minute; reports LB_STAGE_LOAD and can be cancelled. Any thread. The model has one
-/// reference, released by lb_model_release; its files may go once it is loaded. Since 0.1.
+/// reference, released by lb_model_release; its files may go once it is loaded, unless its weights are to go
+/// (lb_model_unload, lb_model_options.idle_seconds). Since 0.1.
 ///
 /// # Safety
 /// `path` is NULL or NUL-ended UTF-8; `options` and `call` are NULL or as their declarations say; `model`
@@ -245,6 +261,7 @@ pub unsafe extern "C" fn lb_model_load(
             precision: precision(options.precision)?,
             threads: options.threads as usize,
             memory_limit: (options.memory_limit > 0).then_some(options.memory_limit),
+            idle: idle(options.idle_seconds)?,
             ..LoadOptions::default()
         };
         let demo_inpainting = options.flags & LB_MODEL_DEMO_INPAINTING != 0;
@@ -293,6 +310,29 @@ pub extern "C" fn lb_model_release(model: *mut lb_model) {
 #[unsafe(no_mangle)]
 pub extern "C" fn lb_model_trim(model: *mut lb_model) -> u64 {
     MODELS.get(model.cast()).map_or(0, |model| model.trim())
+}
+
+/// Lets go of the weights of `model` and of all other memory that it has on its device, and writes how many bytes
+/// that were. While calls run on the model they keep them: 0 is written, and the weights go when the last of those
+/// is done. The next call loads them again from where they came, as a part of it that reports LB_STAGE_LOAD and can be
+/// cancelled, and makes the same bytes; sessions, what they have computed, and lb_model_info stay meanwhile. Where the
+/// files are gone by then or hold other weights, that call fails (LB_ERROR_NOT_FOUND, LB_ERROR_BAD_MODEL,
+/// LB_ERROR_IO), and one after it works once they are back. Any thread, at once. Since 0.1.
+///
+/// # Safety
+/// `bytes` and `error` are NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lb_model_unload(
+    model: *mut lb_model,
+    bytes: *mut u64,
+    error: *mut *mut lb_error,
+) -> lb_status {
+    entry(error, || {
+        let model = self::model(model)?;
+        log::debug!("lb_model_unload");
+        // SAFETY: passed on.
+        unsafe { put(bytes, "bytes", || Ok(model.unload())) }
+    })
 }
 
 /// Writes the size at which `model` works best for a picture of `width` by `height` pixels that are

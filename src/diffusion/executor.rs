@@ -1,13 +1,13 @@
 //! In: work that goes on in turns of one UNet evaluation or one decode. Out: its result, on the thread
 //! that asked. One thread per device takes the turns, so that callers of any number share the device in
-//! order and an urgent call overtakes a patient one at the next turn.
+//! order and an urgent call overtakes a patient one at the next turn. Between turns it sees to what has its time.
 
 use crate::error::{Error, ErrorKind, Result, THREAD_NAME, guarded};
 use crate::progress::Cancel;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::any::Any;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a waiting caller sleeps before it looks at its token and callback again.
 const SLICE: Duration = Duration::from_millis(20);
@@ -25,6 +25,12 @@ pub(crate) enum Priority {
 pub(crate) enum Turn<T> {
     More,
     Done(T),
+}
+
+/// What has its time and not its caller.
+pub(super) trait Chore: Send + Sync {
+    /// Does what is due at `now`, and says when to ask again; `None`: when stirred.
+    fn tend(&self, now: Instant) -> Option<Instant>;
 }
 
 type Boxed = Box<dyn Any + Send>;
@@ -59,6 +65,9 @@ struct Queue {
     next: u64,
     /// Calls that wait for a picture, between whose jobs no patient job may slip in.
     urgent: usize,
+    chores: Vec<Weak<dyn Chore>>,
+    /// Some chore may be due at another time than it was.
+    stirred: bool,
     closed: bool,
 }
 
@@ -97,6 +106,21 @@ impl Executor {
             .spawn(move || serve(&taken))
             .map_err(|e| Error::new(ErrorKind::Device, format!("no thread for {name}: {e}")))?;
         Ok(Executor { shared })
+    }
+
+    /// Tends `chore` for as long as it is there.
+    pub(super) fn see_to(&self, chore: Weak<dyn Chore>) {
+        let mut queue = self.shared.queue.lock();
+        queue.chores.retain(|chore| chore.strong_count() > 0);
+        queue.chores.push(chore);
+        drop(queue);
+        self.stir();
+    }
+
+    /// Asks all chores anew when they are due.
+    pub(super) fn stir(&self) {
+        self.shared.queue.lock().stirred = true;
+        self.shared.filled.notify_one();
     }
 
     /// Holds patient work back until the result is dropped.
@@ -180,8 +204,17 @@ fn discard(job: Job) {
     let _ = guarded(|| drop(job));
 }
 
+/// Does what is due, and says when there is more to do.
+fn tend(chores: Vec<Weak<dyn Chore>>) -> Option<Instant> {
+    let now = Instant::now();
+    // The last owner of a chore may be gone meanwhile, and it then goes here.
+    let one = |chore: Weak<dyn Chore>| guarded(|| chore.upgrade()?.tend(now)).ok().flatten();
+    chores.into_iter().filter_map(one).min()
+}
+
 /// Takes turns until the executor is dropped.
 fn serve(shared: &Shared) {
+    let mut due: Option<Instant> = None;
     loop {
         let mut job = {
             let mut queue = shared.queue.lock();
@@ -190,6 +223,12 @@ fn serve(shared: &Shared) {
                 let abandoned: Vec<Job> = queue.jobs.extract_if(.., left).collect();
                 if !abandoned.is_empty() {
                     MutexGuard::unlocked(&mut queue, || abandoned.into_iter().for_each(discard));
+                    continue;
+                }
+                let late = due.is_some_and(|due| due <= Instant::now());
+                if std::mem::take(&mut queue.stirred) || late {
+                    let chores = queue.chores.clone();
+                    due = MutexGuard::unlocked(&mut queue, || tend(chores));
                     continue;
                 }
                 // The most urgent first; among equals the oldest, so that it is finished soonest.
@@ -204,7 +243,12 @@ fn serve(shared: &Shared) {
                 match next {
                     Some(index) => break queue.jobs.swap_remove(index),
                     None if queue.closed && queue.jobs.is_empty() => return,
-                    None => shared.filled.wait(&mut queue),
+                    None => match due {
+                        Some(due) => {
+                            shared.filled.wait_until(&mut queue, due);
+                        }
+                        None => shared.filled.wait(&mut queue),
+                    },
                 }
             }
         };

@@ -1,11 +1,13 @@
 //! In: a model's files. Out: [`Model`], its networks on the device that was chosen.
 
-use super::engine::Engine;
 use super::executor::Executor;
+use super::keeper::{Keep, Keeper};
 use super::model::{Model, ModelInfo};
 use super::pipeline::Pipeline;
-use crate::backend::{Backend, Chosen, Cpu, CpuBf16, Cuda, Level, Precision, Reference, Workers};
-use crate::error::{Error, Result};
+use crate::backend::{
+    Backend, Chosen, Cpu, CpuBf16, Cuda, CudaDriver, Level, Precision, Reference, Workers,
+};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
     self as files, DiffusionConfig, Embedded, Known, LoadMeter, LoadOptions, PredictionType,
     Source, TextConfig, Tokenizer, UnetConfig, VaeConfig,
@@ -17,31 +19,71 @@ use std::sync::Arc;
 /// Below this, the answer to [`Pipeline::probe`] is that of a velocity.
 const PROBE_LIMIT: f64 = -1.0;
 
-/// The networks on a backend; and, if that is asked, what tells the kind of their prediction.
-fn loaded<B: Backend>(
-    backend: B,
-    source: &Source,
-    meter: &LoadMeter<'_>,
-    configs: (&TextConfig, &UnetConfig, &VaeConfig),
-    (workers, options, ask): (Workers, &LoadOptions, bool),
-) -> Result<(Arc<dyn Engine>, Option<f64>)> {
-    let limit = options.memory_limit;
-    let pipeline = Pipeline::load(backend, workers, source, meter, configs, limit)?;
-    let found = if ask { Some(pipeline.probe(configs.1)?) } else { None };
-    Ok((Arc::new(pipeline), found))
+/// What networks are loaded from and how, once and again.
+struct Loading<'a> {
+    source: &'a Source,
+    configs: (&'a TextConfig, &'a UnetConfig, &'a VaeConfig),
+    workers: Workers,
+    options: &'a LoadOptions,
+    executor: &'a Arc<Executor>,
+    /// Whether the networks themselves are to tell what they predict.
+    ask: bool,
+}
+
+impl Loading<'_> {
+    /// The networks on `backend`, and once they were let go of on one that `renew` makes; and, if that is asked, what
+    /// tells the kind of their prediction.
+    fn onto<B: Backend>(
+        &self,
+        backend: B,
+        meter: &LoadMeter<'_>,
+        renew: impl Fn() -> Result<B> + Send + Sync + 'static,
+    ) -> Result<(Arc<dyn Keep>, Option<f64>)> {
+        let (text, unet, vae) = self.configs;
+        let (workers, limit) = (self.workers.clone(), self.options.memory_limit);
+        let configs = self.configs;
+        let pipeline =
+            Pipeline::load(backend, workers.clone(), self.source, meter, configs, limit)?;
+        let found = if self.ask { Some(pipeline.probe(unet)?) } else { None };
+        let (source, wanted) = (self.source.anchored(), meter.fingerprint());
+        let (text, unet, vae) = (text.clone(), unet.clone(), vae.clone());
+        let again = move |call: &Call<'_>| {
+            let source = source.again()?;
+            let (meter, configs) = (LoadMeter::new(call), (&text, &unet, &vae));
+            let pipeline =
+                Pipeline::load(renew()?, workers.clone(), &source, &meter, configs, limit)?;
+            let found = meter.fingerprint();
+            if found != wanted {
+                return Err(Error::bad_model(format!(
+                    "{}: another model by now, of fingerprint {found}: wanted {wanted}",
+                    source.place()
+                )));
+            }
+            Ok(pipeline)
+        };
+        let again = move |call: &Call<'_>| {
+            again(call).map_err(|error| match error.kind() {
+                ErrorKind::Cancelled => error,
+                _ => error.at("weights that were let go of cannot be loaded again"),
+            })
+        };
+        let keeper = Keeper::new(pipeline, again, self.options.idle, self.executor);
+        Ok((Arc::new(keeper), found))
+    }
 }
 
 /// Where a model goes.
 enum Onto {
     Cpu(Option<Level>, Precision),
-    Cuda(Cuda),
+    Cuda(Arc<CudaDriver>, Cuda),
 }
 
 impl Onto {
     fn new(options: &LoadOptions) -> Result<Self> {
         match options.device.resolve(options.precision)? {
             Chosen::Cuda { driver, ordinal } => {
-                Ok(Onto::Cuda(Cuda::new(&driver, ordinal, options.precision)?))
+                let cuda = Cuda::new(&driver, ordinal, options.precision)?;
+                Ok(Onto::Cuda(driver, cuda))
             }
             Chosen::Cpu => {
                 let (level, precision) = options.precision.on_cpu()?;
@@ -146,27 +188,41 @@ impl Model {
         let tokenizer = Tokenizer::read(source, text.positions, text.vocab_size)?;
         let meter = LoadMeter::new(call);
         let factor = vae.factor();
-        let configs = (&text, &unet, &vae);
-        let ask = options.prediction_type.is_none() && !stated;
-        let how = (Workers::new(options.threads)?, options, ask);
+        let executor = Executor::of(&match &onto {
+            Onto::Cuda(_, cuda) => format!("cuda{}", cuda.info().ordinal),
+            Onto::Cpu(..) => "cpu".to_owned(),
+        })?;
+        let loading = Loading {
+            source,
+            configs: (&text, &unet, &vae),
+            workers: Workers::new(options.threads)?,
+            options,
+            executor: &executor,
+            ask: options.prediction_type.is_none() && !stated,
+        };
         let mut limit = options.memory_limit;
-        let (executor, (engine, found)) = match onto {
-            Onto::Cuda(cuda) => {
+        let (engine, found) = match onto {
+            Onto::Cuda(driver, cuda) => {
                 cuda.limit_memory(limit);
+                let (ordinal, precision) = (cuda.info().ordinal, cuda.precision());
+                let own = limit;
                 limit = Some(limit.unwrap_or(u64::MAX).min(cuda.info().memory));
-                let executor = Executor::of(&format!("cuda{}", cuda.info().ordinal))?;
-                (executor, loaded(cuda, source, &meter, configs, how)?)
-            }
-            Onto::Cpu(level, precision) => (
-                Executor::of("cpu")?,
-                match (level, precision) {
-                    (Some(level), Precision::Bf16) => {
-                        loaded(CpuBf16::new(level), source, &meter, configs, how)?
+                loading.onto(cuda, &meter, move || {
+                    let cuda = Cuda::new(&driver, ordinal, precision)?;
+                    // Another model's limit stays where this one has none.
+                    if own.is_some() {
+                        cuda.limit_memory(own);
                     }
-                    (Some(level), _) => loaded(Cpu::new(level), source, &meter, configs, how)?,
-                    (None, _) => loaded(Reference, source, &meter, configs, how)?,
-                },
-            ),
+                    Ok(cuda)
+                })?
+            }
+            Onto::Cpu(Some(level), Precision::Bf16) => {
+                loading.onto(CpuBf16::new(level), &meter, move || Ok(CpuBf16::new(level)))?
+            }
+            Onto::Cpu(Some(level), _) => {
+                loading.onto(Cpu::new(level), &meter, move || Ok(Cpu::new(level)))?
+            }
+            Onto::Cpu(None, _) => loading.onto(Reference, &meter, || Ok(Reference))?,
         };
         diffusion.spacing = options.spacing.unwrap_or(diffusion.spacing);
         if let Some(kind) = options.prediction_type {
@@ -188,6 +244,6 @@ impl Model {
             known,
         };
         let licence = files::licence(source, info.known.as_ref());
-        Model::new(engine, executor, Some(tokenizer), info, &licence, limit)
+        Model::kept(engine, executor, tokenizer, info, &licence, limit)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::engine::{Batch, Engine, Posterior};
 use super::executor::{Executor, Priority, Turn, Urgency};
+use super::keeper::{Hold, Keep};
 use super::latent::{Context, Latent};
 use super::needs::check;
 use super::schedule::{Schedule, SchedulePolicy};
@@ -11,7 +12,7 @@ use crate::backend::CudaPicture;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, working_size_in};
 use crate::model::{DiffusionConfig, Fingerprint, Known, PredictionType, PromptRules, Tokenizer};
-use crate::progress::{Call, Cancel, Stage};
+use crate::progress::{Call, Stage};
 use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
@@ -63,6 +64,8 @@ impl ModelInfo {
 
 struct Inner {
     engine: Arc<dyn Engine>,
+    /// The same where its weights come and go.
+    keep: Option<Arc<dyn Keep>>,
     executor: Arc<Executor>,
     tokenizer: Option<Tokenizer>,
     info: ModelInfo,
@@ -114,19 +117,26 @@ impl Model {
     /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then
     /// given to [`Engine::encode_prompts`] as their UTF-8 bytes.
     pub fn from_engine(engine: Arc<dyn Engine>, info: ModelInfo) -> Result<Self> {
-        Model::new(engine, Executor::of("cpu")?, None, info, "", None)
+        let (executor, texts) = (Executor::of("cpu")?, Texts::new(&info, ""));
+        let (keep, tokenizer, memory_limit) = (None, None, None);
+        let inner = Inner { engine, keep, executor, tokenizer, info, texts, memory_limit };
+        Ok(Model(Arc::new(inner)))
     }
 
-    pub(super) fn new(
-        engine: Arc<dyn Engine>,
+    /// A model that was loaded from files.
+    pub(super) fn kept(
+        keep: Arc<dyn Keep>,
         executor: Arc<Executor>,
-        tokenizer: Option<Tokenizer>,
+        tokenizer: Tokenizer,
         info: ModelInfo,
         licence: &str,
         memory_limit: Option<u64>,
     ) -> Result<Self> {
         let texts = Texts::new(&info, licence);
-        Ok(Model(Arc::new(Inner { engine, executor, tokenizer, info, texts, memory_limit })))
+        let engine: Arc<dyn Engine> = Arc::clone(&keep) as _;
+        let (keep, tokenizer) = (Some(keep), Some(tokenizer));
+        let inner = Inner { engine, keep, executor, tokenizer, info, texts, memory_limit };
+        Ok(Model(Arc::new(inner)))
     }
 
     /// What the model is called, or the published one that it is of the kind of (`ModelInfo::known` says
@@ -141,18 +151,19 @@ impl Model {
         plain(&self.0.texts.licence)
     }
 
-    /// The memory that the weights take, in bytes; 0 for an engine that doesn't say.
+    /// The memory that the weights take now, in bytes: 0 while they are let go of, and for an engine that doesn't say.
     pub fn memory_bytes(&self) -> u64 {
-        self.0.engine.weight_bytes()
+        let keep = self.0.keep.as_ref();
+        keep.map_or_else(|| self.0.engine.weight_bytes(), |keep| keep.held_bytes())
     }
 
     /// The most memory in bytes that the weights and calls for pictures of `size` (width, height) pixels take
     /// together, in bytes, if up to `branches` branches are denoised at once: 1 for a frame, a few while a tree
     /// is prepared (the engine goes no further than its batch). 0 besides the weights for an engine that
-    /// doesn't say.
+    /// doesn't say. The same whether or not the weights are held now.
     pub fn peak_bytes(&self, size: [usize; 2], branches: usize) -> u64 {
         let call = self.0.engine.needs(size, branches).most();
-        self.memory_bytes().saturating_add(call)
+        self.0.engine.weight_bytes().saturating_add(call)
     }
 
     /// Fails where frames of `size` take more memory than the model may, or than the machine has.
@@ -168,6 +179,32 @@ impl Model {
     /// theirs ([`Session::purge`](crate::Session::purge)).
     pub fn trim(&self) -> u64 {
         self.0.engine.trim()
+    }
+
+    /// Lets go of the weights and of all other memory that the model has on its device, and returns how many bytes that
+    /// were. While calls run on it they keep them: then it returns 0, and the weights go when the last of them is done.
+    /// The next call loads them again from where they came, as a part of it that reports [`Stage::Load`] and can be
+    /// cancelled; calls that come at the same time share that. Frames stay the same bytes. Meanwhile info, tokenizer,
+    /// sessions and what they have computed stay. [`LoadOptions::idle`](crate::LoadOptions::idle) does it by itself.
+    ///
+    /// The files must be there then, with the same weights: a call fails with `NotFound`, `BadModel` or `Io` where they
+    /// are not, and works again once they are. Nothing goes of a model around an engine of the caller's own.
+    pub fn unload(&self) -> u64 {
+        self.0.keep.as_ref().map_or(0, |keep| keep.unload())
+    }
+
+    /// Counts a call, which may consist of several: until the result is dropped, weights that are there stay.
+    pub(crate) fn hold(&self) -> Hold {
+        self.0.keep.as_ref().and_then(|keep| keep.hold())
+    }
+
+    /// The same, with the weights there.
+    pub(crate) fn ready(&self, call: &Call<'_>) -> Result<Hold> {
+        let hold = self.hold();
+        if let Some(keep) = &self.0.keep {
+            keep.ready(call)?;
+        }
+        Ok(hold)
     }
 
     /// Name, licence and fingerprint, for as long as a reference to the model is held.
@@ -225,10 +262,11 @@ impl Model {
     ) -> Result<Vec<Context>> {
         let ids = prompts.iter().map(|prompt| Ok(self.tokenize_as(prompt, rules)?.0));
         let ids: Vec<Vec<u32>> = ids.collect::<Result<_>>()?;
-        let engine = Arc::clone(&self.0.engine);
+        let (engine, hold) = (Arc::clone(&self.0.engine), self.ready(call)?);
         let mut ids = ids.into_iter();
         let mut contexts = Vec::with_capacity(ids.len());
         let work = move || {
+            let _held = &hold;
             if let Some(ids) = ids.next() {
                 contexts.extend(sized(engine.encode_prompts(&[&ids])?, 1, "contexts")?);
             }
@@ -238,20 +276,21 @@ impl Model {
         self.0.executor.run(priority, call.token(), work, watch)
     }
 
-    /// The states along a batch; `watch` is told the evaluations that are done and in all.
+    /// The states along a batch; `watch`, which polls `call`, is told the evaluations that are done and in all.
     pub(crate) fn denoise(
         &self,
         priority: Priority,
         batch: Batch,
-        cancel: Option<Cancel>,
+        call: &Call<'_>,
         mut watch: impl FnMut(usize, usize) -> Result<()>,
     ) -> Result<Vec<Trail>> {
         let branches = batch.branches.len();
         let evaluations = self.0.engine.evaluations(branches, batch.steps.len());
-        let engine = Arc::clone(&self.0.engine);
+        let (engine, hold) = (Arc::clone(&self.0.engine), self.ready(call)?);
         let mut batch = Some(batch);
         let mut running = None;
         let work = move || {
+            let _held = &hold;
             if let Some(batch) = batch.take() {
                 running = Some(Arc::clone(&engine).denoise(batch)?);
             }
@@ -263,7 +302,7 @@ impl Model {
                 Some(trails) => Ok(Turn::Done(sized(trails, branches, "latents")?)),
             }
         };
-        self.0.executor.run(priority, cancel, work, |done| watch(done, evaluations))
+        self.0.executor.run(priority, call.token(), work, |done| watch(done, evaluations))
     }
 
     /// The posterior of the latent of a picture.
@@ -273,8 +312,11 @@ impl Model {
         picture: Frame,
         call: &Call<'_>,
     ) -> Result<Posterior> {
-        let engine = Arc::clone(&self.0.engine);
-        let work = move || Ok(Turn::Done(engine.encode(&picture)?));
+        let (engine, hold) = (Arc::clone(&self.0.engine), self.ready(call)?);
+        let work = move || {
+            let _held = &hold;
+            Ok(Turn::Done(engine.encode(&picture)?))
+        };
         self.0.executor.run(priority, call.token(), work, |_| call.again())
     }
 
@@ -282,13 +324,14 @@ impl Model {
     pub(crate) fn decode_there(
         &self,
         latents: Vec<Latent>,
-        cancel: Option<Cancel>,
+        call: &Call<'_>,
         watch: impl FnMut(usize) -> Result<()>,
     ) -> Result<Option<Vec<CudaPicture>>> {
-        let engine = Arc::clone(&self.0.engine);
+        let (engine, hold) = (Arc::clone(&self.0.engine), self.ready(call)?);
         let mut latents = latents.into_iter();
         let mut pictures = Vec::with_capacity(latents.len());
         let work = move || {
+            let _held = &hold;
             if let Some(latent) = latents.next() {
                 let Some(picture) = engine.decode_there(&latent)? else {
                     return Ok(Turn::Done(None));
@@ -301,20 +344,23 @@ impl Model {
                 Ok(Turn::More)
             }
         };
-        self.0.executor.run(Priority::Urgent, cancel, work, watch)
+        self.0.executor.run(Priority::Urgent, call.token(), work, watch)
     }
 
     /// The picture of each latent, one by one.
     pub(crate) fn decode(
         &self,
         latents: Vec<Latent>,
-        cancel: Option<Cancel>,
+        call: &Call<'_>,
         watch: impl FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Frame>> {
         let engine = Arc::clone(&self.0.engine);
+        // Frames that are a caller's own pictures want no weights.
+        let hold = if latents.is_empty() { None } else { self.ready(call)? };
         let mut latents = latents.into_iter();
         let mut frames = Vec::with_capacity(latents.len());
         let work = move || {
+            let _held = &hold;
             if let Some(latent) = latents.next() {
                 frames.extend(sized(engine.decode(&[latent])?, 1, "frames")?);
             }
@@ -324,6 +370,6 @@ impl Model {
                 Ok(Turn::More)
             }
         };
-        self.0.executor.run(Priority::Urgent, cancel, work, watch)
+        self.0.executor.run(Priority::Urgent, call.token(), work, watch)
     }
 }

@@ -181,7 +181,7 @@ mod tests {
         let workers = Workers::new(2).unwrap();
         let pipeline = Pipeline::load(backend, workers, &source, &meter, configs, None).unwrap();
         let pipeline = Arc::new(pipeline);
-        let threads = pipeline.outline().threads;
+        let threads = pipeline.facts().outline.threads;
         let [width, height] = [384, 256];
         let latent = Latent::new([4, 32, 48], vec![0.5; 4 * 32 * 48]).unwrap();
         let context = Arc::new(pipeline.encode_prompts(&[&vec![0; 77]]).unwrap().remove(0));

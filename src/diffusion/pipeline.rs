@@ -1,6 +1,7 @@
 //! In: packed networks on one backend. Out: an [`Engine`].
 
 use super::engine::{Batch, Denoising, Engine, Posterior};
+use super::facts::Facts;
 use super::guidance::GuidanceSteps;
 use super::latent::{Context, Latent};
 use super::needs::{Needs, Outline, check};
@@ -28,10 +29,8 @@ pub(crate) struct Pipeline<B: Backend> {
     scaling_factor: f64,
     /// Pixels per latent pixel.
     factor: usize,
-    /// Says what calls take.
-    outline: Outline,
-    /// Of all weights.
-    numbers: u64,
+    /// What stays known without the weights.
+    facts: Arc<Facts>,
     /// Samples that the UNet has evaluated.
     pub(super) samples: AtomicU64,
     /// Embeddings of timesteps, the last used last.
@@ -70,6 +69,8 @@ impl<B: Backend> Pipeline<B> {
         let vae = Vae::load(&mut layers, vae)?;
         vae_weights.finish()?;
         meter.finish()?;
+        let weights = backend.weight_bytes(meter.numbers()) + text.table_bytes();
+        let facts = Facts::new(&backend, &workers, outline, weights, text.shape());
         Ok(Pipeline {
             backend,
             workers,
@@ -78,8 +79,7 @@ impl<B: Backend> Pipeline<B> {
             vae,
             scaling_factor,
             factor,
-            outline,
-            numbers: meter.numbers(),
+            facts: Arc::new(facts),
             samples: AtomicU64::new(0),
             times: Mutex::default(),
         })
@@ -116,9 +116,19 @@ impl<B: Backend> Pipeline<B> {
         Ok(sum / output.data().len() as f64)
     }
 
-    #[cfg(test)]
-    pub(super) fn outline(&self) -> &Outline {
-        &self.outline
+    pub(super) fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
+    /// Lets go of everything, and gives the memory of it back to whoever it is from: how much that was, in bytes.
+    pub(super) fn give_back(self) -> u64 {
+        let Pipeline { backend, text, unet, vae, times, facts, .. } = self;
+        drop(times);
+        let idle = backend.trim();
+        drop((text, unet, vae));
+        // What lies idle now are the weights themselves.
+        backend.trim();
+        facts.weights + idle
     }
 
     #[cfg(test)]
@@ -131,7 +141,7 @@ impl<B: Backend> Pipeline<B> {
         let most = self.backend.branches().max(1);
         let Some(available) = self.backend.available() else { return most };
         let size = [width * self.factor, height * self.factor];
-        let one = self.outline.needs(size, 1).map_or(0, |needs| needs.denoise);
+        let one = self.facts.outline.needs(size, 1).map_or(0, |needs| needs.denoise);
         most.min(usize::try_from(available / one.max(1)).unwrap_or(most)).max(1)
     }
 
@@ -210,22 +220,19 @@ impl<B: Backend> Engine for Pipeline<B> {
     }
 
     fn evaluations(&self, branches: usize, steps: usize) -> usize {
-        branches.div_ceil(self.backend.branches()) * steps
+        self.facts.evaluations(branches, steps)
     }
 
     fn needs(&self, size: [usize; 2], branches: usize) -> Needs {
-        // A backend with memory of its own takes fewer at once where it lacks.
-        let most = if self.backend.available().is_some() { 1 } else { self.backend.branches() };
-        // What cannot be run dry cannot be run either, and then says why.
-        self.outline.needs(size, branches.clamp(1, most)).unwrap_or_default()
+        self.facts.needs(size, branches)
     }
 
     fn weight_bytes(&self) -> u64 {
-        self.backend.weight_bytes(self.numbers) + self.text.table_bytes()
+        self.facts.weights
     }
 
     fn threads(&self) -> usize {
-        self.workers.count()
+        self.facts.threads
     }
 
     fn trim(&self) -> u64 {
@@ -238,11 +245,11 @@ impl<B: Backend> Engine for Pipeline<B> {
     }
 
     fn context_shape(&self) -> Option<[usize; 2]> {
-        Some(self.text.shape())
+        Some(self.facts.context)
     }
 
     fn numerics(&self) -> Numerics {
-        self.backend.numerics()
+        self.facts.numerics.clone()
     }
 
     fn denoise(self: Arc<Self>, batch: Batch) -> Result<Box<dyn Denoising>> {

@@ -3,6 +3,7 @@
 use super::config::{PredictionType, Spacing};
 use crate::backend::{DeviceChoice, Precision};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a caller says about a model that its files do not, or say wrongly, and how it is computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,4 +29,7 @@ pub struct LoadOptions {
     /// is refused before it is begun. By default what the machine has. On a CUDA device it is the device's memory,
     /// and a limit that all models on the device have together: that of the last loaded.
     pub memory_limit: Option<u64>,
+    /// How long the weights stay without a call on the model; then they go by themselves, as by
+    /// [`Model::unload`](crate::Model::unload), and the next call loads them again. By default they stay.
+    pub idle: Option<Duration>,
 }

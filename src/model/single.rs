@@ -92,6 +92,29 @@ impl Single {
         Ok(Single { path: path.to_path_buf(), texts, entries, licence })
     }
 
+    /// Where the file is, at the path that `absolute` makes of its own, and the sizes of its networks.
+    pub(super) fn anchored(&self, absolute: impl Fn(&Path) -> PathBuf) -> Self {
+        let sizes = self.texts.iter().filter(|(name, _)| name.ends_with("/config.json"));
+        Single {
+            path: absolute(&self.path),
+            texts: sizes.map(|(name, text)| (*name, text.clone())).collect(),
+            entries: HashMap::new(),
+            licence: None,
+        }
+    }
+
+    /// The same, with the tensors that the file has now.
+    pub(super) fn again(&self) -> Result<Self> {
+        let entries = Contents::read(&mut SourceFile::open(&self.path)?)?.entries;
+        let (path, texts) = (self.path.clone(), self.texts.clone());
+        Ok(Single { path, texts, entries, licence: None })
+    }
+
+    /// What messages call the file.
+    pub(super) fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
     /// The folder that the file lies in.
     pub(super) fn folder(&self) -> Option<PathBuf> {
         self.path.parent().map(Path::to_path_buf)

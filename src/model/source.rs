@@ -64,6 +64,35 @@ impl Source {
         Ok(Source::Single(Arc::new(Single::open(path, config)?)))
     }
 
+    /// The same place for as long as the process runs, wherever its working folder goes; of a single file only where
+    /// it is and which sizes it has. What is there by then is [`again`](Self::again)'s to read.
+    pub(crate) fn anchored(&self) -> Self {
+        let absolute =
+            |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        match self {
+            Source::Folder(folder) => Source::Folder(absolute(folder)),
+            Source::Single(single) => Source::Single(Arc::new(single.anchored(absolute))),
+            Source::Embedded(files) => Source::Embedded(files),
+        }
+    }
+
+    /// The same, with what is there now.
+    pub(crate) fn again(&self) -> Result<Self> {
+        match self {
+            Source::Single(single) => Ok(Source::Single(Arc::new(single.again()?))),
+            Source::Folder(_) | Source::Embedded(_) => Ok(self.clone()),
+        }
+    }
+
+    /// What messages call the whole.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Source::Folder(folder) => folder.display().to_string(),
+            Source::Single(single) => single.place(),
+            Source::Embedded(_) => "embedded model".to_owned(),
+        }
+    }
+
     /// What messages call the file `name`.
     pub(crate) fn label(&self, name: &str) -> String {
         match self {

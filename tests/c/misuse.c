@@ -44,9 +44,13 @@ static void ignored(lb_model *model) {
         lb_session_release(session);
         lb_session_purge(session);
         if (index < STRANGE - 1) {
+            uint64_t bytes = 7;
             CHECK(lb_model_retain((lb_model *)strange[index]) == NULL);
             lb_model_release((lb_model *)strange[index]);
             CHECK(lb_model_trim((lb_model *)strange[index]) == 0);
+            REFUSED(LB_ERROR_INVALID_ARGUMENT, "model is",
+                    lb_model_unload((lb_model *)strange[index], &bytes, &error));
+            CHECK(bytes == 7);
         }
     }
     lb_set_log_callback(ignore, NULL, UINT32_MAX);
@@ -78,6 +82,7 @@ static void loading(const char *program) {
     WITH(BAD, "ordinal 7", ordinal, 7);
     WITH(BAD, "precision 99", precision, 99);
     WITH(LB_ERROR_UNSUPPORTED, "flags 0x80000000", flags, 1u << 31);
+    WITH(BAD, "idle_seconds -1: wanted 0", idle_seconds, -1);
     WITH(BAD, "struct_size is 0", struct_size, 0);
     WITH(BAD, "struct_size is 1048576", struct_size, 1 << 20);
 #undef WITH

@@ -103,6 +103,7 @@ static void cancels(lb_session *session) {
 
 int main(int count, char **arguments) {
     lb_model_options options;
+    uint64_t freed = 0;
     lb_model_info about;
     lb_session_info info;
     lb_model *model = NULL;
@@ -128,6 +129,9 @@ int main(int count, char **arguments) {
     call.user = &seen;
     lb_model_options_init(&options, sizeof options);
     CHECK(options.struct_size == sizeof options && options.device == LB_DEVICE_AUTO);
+    CHECK(options.idle_seconds == 0);
+    /* Longer than this program runs: the thread that would see to it waits when it ends. */
+    options.idle_seconds = 3600;
     GOOD(lb_model_load(model_path, &options, &call, &model, &error));
     CHECK(seen.loads > 0 && seen.falls == 0);
     CHECK(lb_model_retain(model) == model);
@@ -148,6 +152,11 @@ int main(int count, char **arguments) {
     CHECK(lb_model_trim(NULL) == 0);
     lb_model_trim(model);
     CHECK(lb_model_trim(model) == 0);
+    REFUSED(LB_ERROR_INVALID_ARGUMENT, "bytes is NULL", lb_model_unload(model, NULL, &error));
+    GOOD(lb_model_unload(model, &freed, &error));
+    CHECK(freed == about.memory_bytes);
+    GOOD(lb_model_get_info(model, &about, &error));
+    CHECK(about.memory_bytes == 0 && about.peak_bytes > 0);
 
     session = transition(model);
     lb_model_release(model);
@@ -160,7 +169,7 @@ int main(int count, char **arguments) {
     targets[0] = image(alone);
     memset(&seen, 0, sizeof seen);
     GOOD(lb_session_render(session, 0.25, &targets[0], &call, &error));
-    CHECK(seen.reports > 3 && seen.falls == 0 && seen.loads == 0);
+    CHECK(seen.reports > 3 && seen.falls == 0 && seen.loads > 0);
     GOOD(lb_session_prepare(session, NULL, &error));
     GOOD(lb_session_get_info(session, &info, &error));
     CHECK(info.cached_bytes > 0 && info.evaluations == info.frame_steps);

@@ -248,6 +248,7 @@ int main() {
     // What is idle after a frame goes, and all of it at once.
     model.trim();
     CHECK(model.trim() == 0);
+    CHECK(model.unload() > 0 && model.unload() == 0);
     session.render_many({0.25, 1.0}, {lb::Image::bottom_up(first.data(), SIDE, SIDE, LB_FORMAT_RGB_U8),
                                       lb::Image(second.data(), SIDE, SIDE, LB_FORMAT_RGB_U8, ROW)});
     for (int row = 0; row < SIDE; row++) {

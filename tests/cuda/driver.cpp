@@ -278,7 +278,9 @@ extern "C" __attribute__((visibility("default"))) void played_set(const char *wh
     if (name == "busy") busy_ = value;
     if (name == "lost") {
         lost_ = (int)value;
-        // A recording is lost with its context.
+        // What was recorded is lost with its context.
+        for (Handle graph : graphs_) delete (Graph *)graph;
+        graphs_.clear();
         delete recording_;
         recording_ = nullptr, recorder_ = 0;
     }

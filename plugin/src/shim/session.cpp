@@ -348,7 +348,11 @@ void purge_all() {
         all.models.add_to(&models);
     }
     for (const auto &session : sessions) session->purge();
-    for (const auto &model : models) model->engine.lb_model_trim(model->handle);
+    for (const auto &model : models) {
+        // A frame that is being made keeps them till it is done.
+        uint64_t bytes = 0;
+        model->engine.lb_model_unload(model->handle, &bytes, nullptr);
+    }
 }
 
 void free_all() {

@@ -94,6 +94,19 @@ impl Drop for Lines {
     }
 }
 
+/// Gives free memory back to the system that the allocator keeps between what is in use: that of small weights, of
+/// which there are many, and of those in 16 bits.
+pub(super) fn tidy() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(kept: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: a function of the C library that any thread may call, and that touches nothing in use.
+        unsafe { malloc_trim(0) };
+    }
+}
+
 /// That of `count` lines; the largest there is for more than there are addresses, which nobody will get.
 fn layout(count: usize) -> Layout {
     let largest = || Layout::from_size_align(isize::MAX as usize & !63, 64);

@@ -130,7 +130,9 @@ impl Backend for Cpu {
     }
 
     fn trim(&self) -> u64 {
-        self.pool.empty() as u64
+        let bytes = self.pool.empty() as u64;
+        lines::tidy();
+        bytes
     }
 
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
