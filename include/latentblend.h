@@ -88,6 +88,9 @@ typedef struct lb_device_info {
   uint8_t name[128];
 } lb_device_info;
 
+// How a device is named, and what `what` is then: a pointer to something, or a handle of CUDA's own.
+typedef uint32_t lb_device_by;
+
 // The numbers that a model computes with.
 typedef uint32_t lb_precision;
 
@@ -111,6 +114,13 @@ typedef struct lb_model_options {
   // The most bytes of memory that the weights and any call on them may take together, by an estimate made
   // before: what would take more is LB_ERROR_OUT_OF_MEMORY. 0: what the machine has.
   uint64_t memory_limit;
+  // What the device is named by, as `device_by` says; LB_DEVICE_BY_ORDINAL: NULL. With LB_DEVICE_CUDA the model is
+  // loaded onto that device or not at all; with LB_DEVICE_AUTO onto that one before others, if it can be used.
+  const void *device_what;
+  // An LB_DEVICE_BY value.
+  lb_device_by device_by;
+  // Zero.
+  uint32_t device_reserved;
 } lb_model_options;
 
 // What a call is at.
@@ -606,6 +616,25 @@ typedef struct lb_restore_options {
 // An NVIDIA GPU.
 #define LB_DEVICE_CUDA 2
 
+// By its number. `what` is NULL.
+#define LB_DEVICE_BY_ORDINAL 0
+
+// By its UUID: `what` points to 16 bytes, those of lb_device_info.uuid and of cuDeviceGetUuid.
+#define LB_DEVICE_BY_UUID 1
+
+// By its name: `what` points to NUL-ended text, "cpu", "cuda", "cuda:1" or a UUID as NVML writes it,
+// "GPU-8932f937-d72c-...".
+#define LB_DEVICE_BY_NAME 2
+
+// By memory in it: `what` is a CUdeviceptr.
+#define LB_DEVICE_BY_POINTER 3
+
+// By a stream: `what` is a CUstream (cudaStream_t); NULL, the default stream, is that of the thread's current context.
+#define LB_DEVICE_BY_STREAM 4
+
+// By a context: `what` is a CUcontext; NULL is the thread's current one.
+#define LB_DEVICE_BY_CONTEXT 5
+
 // What the device is best at, if pictures stay the same to the eye: on a processor that multiplies faster in bf16
 // that, else 32-bit floats. The environment variable LATENTBLEND_PRECISION ("f32", "bf16") names another.
 #define LB_PRECISION_AUTO 0
@@ -870,6 +899,18 @@ size_t lb_device_count(void);
 // `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
 // writable.
 lb_status lb_device_get(size_t index, struct lb_device_info *info, struct lb_error **error);
+
+// Writes which device `what` names, in the way that an LB_DEVICE_BY value says: one that a host knows by memory, a
+// stream or a context of its own, say. lb_model_options takes the same two. LB_ERROR_INVALID_ARGUMENT where nothing
+// is named, LB_ERROR_UNSUPPORTED, with the reason, where models cannot be loaded onto what is. Any thread, at once;
+// its current context stays. Since 0.1.
+//
+// # Safety
+// `what` is as the LB_DEVICE_BY value says, streams and contexts are alive; the rest as lb_device_get says.
+lb_status lb_device_find(lb_device_by by,
+                         const void *what,
+                         struct lb_device_info *info,
+                         struct lb_error **error);
 
 // Fills `options` with defaults; `struct_size` is sizeof(lb_model_options). Any thread, at once.
 // Since 0.1.

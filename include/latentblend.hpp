@@ -363,6 +363,14 @@ inline lb_device_info device(std::size_t index) {
     return info;
 }
 
+/// The device that `what` names in the way that an LB_DEVICE_BY value says: memory, a stream, a UUID, ...
+inline lb_device_info device_of(lb_device_by by, const void *what) {
+    lb_device_info info = {};
+    info.struct_size = sizeof info;
+    detail::run([&](lb_error **error) { return lb_device_find(by, what, &info, error); });
+    return info;
+}
+
 /// A report for whoever has to say why something does not work here: one JSON object, in which `path` is
 /// the first place where a model is sought; NULL: none is given. Waits for a turn of the device.
 /// Allocates.

@@ -118,12 +118,25 @@ impl Played {
         }
     }
 
-    /// Memory of the played device, as a host would have it.
+    /// Memory of the first played device, as a host would have it.
     pub fn memory(&self, bytes: usize) -> u64 {
+        self.memory_of(0, bytes)
+    }
+
+    pub fn memory_of(&self, device: i32, bytes: usize) -> u64 {
         unsafe {
-            let memory: libloading::Symbol<'_, unsafe extern "C" fn(usize) -> u64> =
+            let memory: libloading::Symbol<'_, unsafe extern "C" fn(usize, i32) -> u64> =
                 self.library.get(b"played_memory").unwrap();
-            memory(bytes)
+            memory(bytes, device)
+        }
+    }
+
+    /// Makes a device's context the thread's current one; -1 ends that.
+    pub fn enter(&self, device: i32) {
+        unsafe {
+            let enter: libloading::Symbol<'_, unsafe extern "C" fn(i32)> =
+                self.library.get(b"played_enter").unwrap();
+            enter(device);
         }
     }
 }

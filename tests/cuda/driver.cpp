@@ -23,7 +23,14 @@ struct Launch {
 struct Graph {
     std::vector<Launch> launches;
 };
-std::map<u64, size_t> memory_;
+// Of each device; the first one's is 77.
+const Handle CONTEXT = 77;
+struct Piece {
+    size_t bytes;
+    Handle context;
+};
+std::map<u64, Piece> memory_;
+std::map<Handle, Handle> streams_;
 // Streams of the library's own, where each event was recorded last, and others that wait for one of these.
 std::set<Handle> own_, ordered_;
 std::map<Handle, Handle> recorded_;
@@ -55,8 +62,8 @@ CALL cuGetErrorName(Status s, const char **t) { return *t = s == 2 ? "CUDA_ERROR
 CALL cuGetErrorString(Status, const char **t) { return *t = "played", 0; }
 CALL cuDeviceGetCount(int *n) { return *n = devices_, 0; }
 CALL cuDeviceGetName(char *to, int length, int) { return snprintf(to, length, "Played device"), 0; }
-CALL cuDeviceGetUuid_v2(unsigned char *to, int) {
-    for (int i = 0; i < 16; i++) to[i] = (unsigned char)(i + 1);
+CALL cuDeviceGetUuid_v2(unsigned char *to, int device) {
+    for (int i = 0; i < 16; i++) to[i] = (unsigned char)(i + 1 + 16 * device);
     return 0;
 }
 CALL cuDeviceTotalMem_v2(size_t *n, int) { return *n = limit_, 0; }
@@ -64,9 +71,10 @@ CALL cuDeviceGetAttribute(int *v, int what, int) {
     // Few multiprocessors, so that small pictures reach the large tiles.
     return *v = what == 16 ? 4 : what == 75 ? major_ : what == 97 ? 232448 : 0, 0;
 }
-CALL cuDevicePrimaryCtxRetain(Handle *c, int) { return *c = 77, 0; }
+CALL cuDevicePrimaryCtxRetain(Handle *c, int device) { return *c = CONTEXT + device, 0; }
 CALL cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 CALL cuCtxPushCurrent_v2(Handle c) {
+    if (c < CONTEXT || c >= CONTEXT + devices_) return 201;
     stack_.push_back(c);
     return 0;
 }
@@ -77,6 +85,10 @@ CALL cuCtxPopCurrent_v2(Handle *c) {
     return 0;
 }
 CALL cuCtxGetCurrent(Handle *c) { return *c = stack_.empty() ? 0 : stack_.back(), 0; }
+CALL cuCtxGetDevice(int *device) {
+    if (stack_.empty()) return 201;
+    return *device = (int)(stack_.back() - CONTEXT), 0;
+}
 CALL cuCtxGetStreamPriorityRange(int *least, int *greatest) {
     *least = 0, *greatest = -5;
     return 0;
@@ -85,7 +97,15 @@ CALL cuStreamCreateWithPriority(Handle *s, unsigned flags, int priority) {
     INSIDE
     if (flags != 1 || priority != 0) return 1;
     own_.insert(next_);
+    streams_[next_] = stack_.back();
     return *s = next_++, 0;
+}
+// A host's streams are told by their numbers: 5000 is one of device 0, 5001 one of device 1.
+CALL cuStreamGetCtx(Handle s, Handle *c) {
+    if (s == 0) return stack_.empty() ? 201 : (*c = stack_.back(), 0);
+    if (streams_.count(s)) return *c = streams_[s], 0;
+    if (s < 5000 || s >= 5000 + (Handle)devices_) return 400; // CUDA_ERROR_INVALID_HANDLE
+    return *c = CONTEXT + (s - 5000), 0;
 }
 CALL cuStreamDestroy_v2(Handle) { return 0; }
 CALL cuStreamSynchronize(Handle) { INSIDE return 0; }
@@ -158,14 +178,14 @@ CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
     // NaNs: what is read before it is written shows.
     memset(memory, 0xff, bytes);
     *to = (u64)memory;
-    memory_[*to] = bytes, held_ += bytes, takes_++;
+    memory_[*to] = {bytes, stack_.back()}, held_ += bytes, takes_++;
     return 0;
 }
 CALL cuMemFree_v2(u64 at) {
     INSIDE
     auto found = memory_.find(at);
     if (found == memory_.end()) return 1;
-    held_ -= found->second, gives_++;
+    held_ -= found->second.bytes, gives_++;
     memory_.erase(found);
     free((void *)at);
     return 0;
@@ -175,12 +195,14 @@ CALL cuMemGetInfo_v2(size_t *free, size_t *total) {
     *free = limit_ - held_, *total = limit_;
     return 0;
 }
-static bool inside(u64 at, size_t bytes) {
+// The piece that holds all of these bytes.
+static const Piece *piece(u64 at, size_t bytes) {
     auto after = memory_.upper_bound(at);
-    if (after == memory_.begin()) return bytes == 0;
+    if (after == memory_.begin()) return nullptr;
     --after;
-    return at + bytes <= after->first + after->second;
+    return at + bytes <= after->first + after->second.bytes ? &after->second : nullptr;
 }
+static bool inside(u64 at, size_t bytes) { return bytes == 0 || piece(at, bytes); }
 CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
     INSIDE
     if (s == recorder_ || !inside(to, bytes)) return 1;
@@ -257,10 +279,11 @@ CALL cuLaunchKernel(Handle f, u32 x, u32 y, u32 z, u32 bx, u32 by, u32 bz, u32 s
     return 0;
 }
 CALL cuPointerGetAttribute(void *to, int what, u64 at) {
-    if (!inside(at, 1) || memory_.empty()) return 1;
-    if (what == 1) *(Handle *)to = 77;
+    const Piece *found = piece(at, 1);
+    if (!found) return 1;
+    if (what == 1) *(Handle *)to = found->context;
     else if (what == 2) *(unsigned *)to = 2;
-    else if (what == 9) *(int *)to = 0;
+    else if (what == 9) *(int *)to = (int)(found->context - CONTEXT);
     else return 1;
     return 0;
 }
@@ -289,6 +312,12 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "takes") return takes_;
     if (name == "pieces") return (long)memory_.size();
     if (name == "held") return (long)held_;
+    if (name == "held by 0" || name == "held by 1") {
+        long sum = 0;
+        for (auto &each : memory_)
+            if (each.second.context == CONTEXT + (name.back() - '0')) sum += (long)each.second.bytes;
+        return sum;
+    }
     if (name == "launches") return launches_;
     if (name == "replays") return replays_;
     if (name == "copies") return copies_;
@@ -306,10 +335,16 @@ extern "C" __attribute__((visibility("default"))) const char *played_never() {
         if (!kernel.second.launches) names += kernel.first + " ";
     return names.c_str();
 }
-extern "C" __attribute__((visibility("default"))) u64 played_memory(size_t bytes) {
-    stack_.push_back(77);
+extern "C" __attribute__((visibility("default"))) u64 played_memory(size_t bytes, int device) {
+    stack_.push_back(CONTEXT + device);
     u64 at = 0;
     cuMemAlloc_v2(&at, bytes);
     stack_.pop_back();
     return at;
+}
+// Makes a device's context the thread's current one; -1: ends that.
+extern "C" __attribute__((visibility("default"))) void played_enter(int device) {
+    Handle before;
+    if (device >= 0) cuCtxPushCurrent_v2(CONTEXT + device);
+    else cuCtxPopCurrent_v2(&before);
 }

@@ -89,9 +89,12 @@ table! {
     context_release = "cuDevicePrimaryCtxRelease_v2" (c_int);
     context_push = "cuCtxPushCurrent_v2" (Handle);
     context_pop = "cuCtxPopCurrent_v2" (*mut Handle);
+    context_current = "cuCtxGetCurrent" (*mut Handle);
+    context_device = "cuCtxGetDevice" (*mut c_int);
     priorities = "cuCtxGetStreamPriorityRange" (*mut c_int, *mut c_int);
     stream_create = "cuStreamCreateWithPriority" (*mut Handle, c_uint, c_int);
     stream_destroy = "cuStreamDestroy_v2" (Handle);
+    stream_context = "cuStreamGetCtx" (Handle, *mut Handle);
     stream_wait = "cuStreamSynchronize" (Handle);
     capture_begin = "cuStreamBeginCapture_v2" (Handle, c_int);
     capture_end = "cuStreamEndCapture" (Handle, *mut Handle);

@@ -5,17 +5,11 @@
 
 use super::calls::{Address, Copy2D, Handle};
 use super::driver::CudaDriver;
+use super::owner::Owner;
 use crate::error::{Error, Result};
 use crate::frame::Layout;
-use std::ffi::c_void;
 use std::sync::Arc;
 
-/// CU_POINTER_ATTRIBUTE_*
-mod attribute {
-    pub(super) const CONTEXT: i32 = 1;
-    pub(super) const MEMORY_TYPE: i32 = 2;
-    pub(super) const ORDINAL: i32 = 9;
-}
 /// CU_MEMORYTYPE_*
 const HOST: u32 = 1;
 const DEVICE: u32 = 2;
@@ -27,9 +21,7 @@ pub struct CudaImage {
     top: Address,
     layout: Layout,
     stream: Handle,
-    /// 0 where the memory is of no one context: it has a device then.
-    context: Handle,
-    ordinal: i32,
+    owner: Owner,
 }
 
 impl CudaImage {
@@ -52,29 +44,14 @@ impl CudaImage {
                 "CUDA: image data at {top:#x}: no device's memory"
             )));
         };
-        let mut image = CudaImage { driver, top, layout, stream, context: 0, ordinal: 0 };
-        for address in [first, last] {
-            let mut kind = 0u32;
-            if !image.ask(attribute::MEMORY_TYPE, &mut kind, address) || kind != DEVICE {
-                return Err(Error::invalid(format!(
-                    "CUDA: image data at {address:#x} is no device's memory; wanted LB_MEMORY_HOST for it, or a \
-                     pointer that a CUDA device reads"
-                )));
-            }
-        }
-        let (mut context, mut ordinal) = (0usize, 0i32);
-        if image.ask(attribute::CONTEXT, &mut context, top) {
-            image.context = context;
-        }
-        if image.ask(attribute::ORDINAL, &mut ordinal, top) {
-            image.ordinal = ordinal;
-        }
-        Ok(image)
+        let owner = driver.owner(first)?;
+        driver.owner(last)?;
+        Ok(CudaImage { driver, top, layout, stream, owner })
     }
 
     /// Whether it lies in the memory of that device, in that context where it is of one.
     pub(super) fn is_of(&self, ordinal: u32, context: Handle) -> bool {
-        self.ordinal == ordinal as i32 && (self.context == 0 || self.context == context)
+        self.owner.ordinal == ordinal && (self.owner.context == 0 || self.owner.context == context)
     }
 
     pub(super) fn top(&self) -> Address {
@@ -88,13 +65,6 @@ impl CudaImage {
     /// How its pixels lie, and what they mean.
     pub fn layout(&self) -> &Layout {
         &self.layout
-    }
-
-    /// Asks the driver about an address; false where it knows nothing.
-    fn ask<T>(&self, what: i32, value: &mut T, address: Address) -> bool {
-        let place = std::ptr::from_mut(value).cast::<c_void>();
-        // SAFETY: a place for a value of the type that this attribute has.
-        unsafe { (self.driver.calls.pointer_attribute)(place, what, address) == 0 }
     }
 
     /// The layout of the bytes that [`fill`](Self::fill) takes.
@@ -132,13 +102,13 @@ impl CudaImage {
             ..Copy2D::default()
         };
         let calls = &self.driver.calls;
-        let mut context = self.context;
+        let mut context = self.owner.context;
         // SAFETY: the context is the memory's own, or its device's, retained for as long as the process lives (a host
         // has it in use anyway); it is popped again. The rows lie in the caller's memory, by the promise made to
         // `from_raw`; a copy from pageable memory returns when its source has been read.
         unsafe {
             if context == 0 {
-                let status = (calls.context_retain)(&mut context, self.ordinal);
+                let status = (calls.context_retain)(&mut context, self.owner.ordinal as i32);
                 calls.check(status, "the context of the image's device")?;
             }
             calls.check((calls.context_push)(context), "the context of the image")?;

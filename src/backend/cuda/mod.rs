@@ -11,6 +11,7 @@ mod image;
 mod kernels;
 mod lent;
 mod memory;
+mod owner;
 mod queue;
 mod replay;
 mod search;
