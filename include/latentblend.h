@@ -44,6 +44,10 @@
 // As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
 #define LB_CROSSFEED_OF_LOOK -1.0
 
+// In lb_image.flags: the pixels are there when the call returns, also those in a device's memory, for a host that gave
+// no stream to order them on.
+#define LB_IMAGE_COMPLETE 1
+
 // A token that stops one operation: shared, usable from any thread.
 typedef struct lb_cancel lb_cancel;
 
@@ -225,7 +229,8 @@ typedef struct lb_source {
   lb_memory memory;
   // Must be 0.
   uint32_t flags;
-  // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+  // With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
+  // it before is waited for. NULL: the default stream.
   void *cuda_stream;
 } lb_source;
 
@@ -522,10 +527,11 @@ typedef struct lb_image {
   lb_transfer transfer;
   // An LB_MEMORY value.
   lb_memory memory;
-  // Must be 0.
+  // 0, or LB_IMAGE_COMPLETE.
   uint32_t flags;
   // With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
-  // it before is done first, what is queued later finds the frame; nothing is waited for. NULL: the default stream.
+  // it before is done first, what is queued later finds the frame; nothing is waited for, unless LB_IMAGE_COMPLETE
+  // is set. NULL: the default stream.
   void *cuda_stream;
   // In an inpainting session: the picture that the patch is laid over, of the source's size, which is
   // read during the call. The patch stays that of the source, so it holds still while the plate moves.
@@ -1204,6 +1210,18 @@ lb_status lb_session_render_many(struct lb_session *session,
                                  size_t count,
                                  const struct lb_call *call,
                                  struct lb_error **error);
+
+// Copies the pixels of `from` to `to`, which are of one size and one format (those of masks among them); of each the
+// memory is the host's or a device's. Nothing is converted, and transfers are not looked at. What lies in a device's
+// memory is read after all that was queued on its stream, and waited for; it is written in order on its stream. Any
+// thread; as long as a copy takes. Since 0.1.
+//
+// # Safety
+// `from` and `to` are NULL or as their declarations say, the rows of `to` writable and no part of those of `from`;
+// `error` is NULL or writable.
+lb_status lb_copy(const struct lb_source *from,
+                  const struct lb_image *to,
+                  struct lb_error **error);
 
 // Fills `options` with defaults; `struct_size` is sizeof(lb_restore_options). Any thread, at once. Since
 // 0.1.

@@ -588,6 +588,11 @@ struct Source : detail::Pixels<lb_source, lb_source_init, const void> {
     }
 };
 
+/// Copies pixels of one size and format as they are, from any memory to any: the host's, or a device's.
+inline void copy(const lb_source &from, const lb_image &to) {
+    detail::run([&](lb_error **error) { return lb_copy(&from, &to, error); });
+}
+
 /// One end of a transition. Owns its text, which is UTF-8, but not the pixels of its image.
 struct Keyframe {
     /// A picture that shows one text, and not the other, from the noise of a seed.

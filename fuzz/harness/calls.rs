@@ -114,7 +114,7 @@ impl State {
                 let by = u.int_in_range(0..=LB_DEVICE_BY_CONTEXT + 1)?;
                 // Streams and contexts have to be real ones; a text of more than 16 bytes is a UUID, too.
                 let what = match by {
-                    LB_DEVICE_BY_STREAM.. => null(),
+                    LB_DEVICE_BY_STREAM.. => std::ptr::null(),
                     _ => c"GPU-8932f937-d72c-no-uuid".as_ptr(),
                 };
                 fill(u, |info, e| unsafe { lb_device_find(by, what.cast(), info, e) })

@@ -8,6 +8,7 @@
 #include "convert.cu"
 #include <mutex>
 #include <set>
+#include <sys/mman.h>
 
 typedef int Status;
 typedef uintptr_t Handle;
@@ -28,6 +29,8 @@ const Handle CONTEXT = 77;
 struct Piece {
     size_t bytes;
     Handle context;
+    // A host's: only the driver reaches it, and whoever else tries ends the process.
+    bool guarded;
 };
 std::map<u64, Piece> memory_;
 std::map<Handle, Handle> streams_;
@@ -40,12 +43,24 @@ Graph *recording_ = nullptr;
 Handle recorder_ = 0;
 size_t limit_ = (size_t)4 << 30, held_ = 0;
 long takes_ = 0, gives_ = 0, launches_ = 0, replays_ = 0, copies_ = 0, fail_at_ = -1;
-long lent_ = 0, busy_ = 0;
+long lent_ = 0, busy_ = 0, waits_ = 0;
+bool opened_ = false;
+std::set<Handle> pins_;
 int failure_ = 0, lost_ = 0, devices_ = 1, version_ = 13000, major_ = 9;
 thread_local std::vector<Handle> stack_;
 Handle next_ = 1000;
 
 Status state() { return lost_; }
+void reach(bool open) {
+    if (opened_) return;
+    for (auto &each : memory_)
+        if (each.second.guarded) mprotect((void *)each.first, (each.second.bytes + 4095) & ~(size_t)4095, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+// While it lives, guarded memory can be reached.
+struct Reach {
+    Reach() { reach(true); }
+    ~Reach() { reach(false); }
+};
 } // namespace
 
 #define CALL extern "C" __attribute__((visibility("default"))) Status
@@ -108,7 +123,11 @@ CALL cuStreamGetCtx(Handle s, Handle *c) {
     return *c = CONTEXT + (s - 5000), 0;
 }
 CALL cuStreamDestroy_v2(Handle) { return 0; }
-CALL cuStreamSynchronize(Handle) { INSIDE return 0; }
+CALL cuStreamSynchronize(Handle s) {
+    INSIDE
+    if (!own_.count(s)) waits_++;
+    return 0;
+}
 CALL cuStreamWaitEvent(Handle stream, Handle event, unsigned) {
     INSIDE
     auto recorded = recorded_.find(event);
@@ -178,7 +197,7 @@ CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
     // NaNs: what is read before it is written shows.
     memset(memory, 0xff, bytes);
     *to = (u64)memory;
-    memory_[*to] = {bytes, stack_.back()}, held_ += bytes, takes_++;
+    memory_[*to] = {bytes, stack_.back(), false}, held_ += bytes, takes_++;
     return 0;
 }
 CALL cuMemFree_v2(u64 at) {
@@ -205,6 +224,7 @@ static const Piece *piece(u64 at, size_t bytes) {
 static bool inside(u64 at, size_t bytes) { return bytes == 0 || piece(at, bytes); }
 CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
     INSIDE
+    Reach within;
     if (s == recorder_ || !inside(to, bytes)) return 1;
     copies_++;
     memcpy((void *)to, from, bytes);
@@ -212,6 +232,7 @@ CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
 }
 CALL cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, Handle s) {
     INSIDE
+    Reach within;
     if (s == recorder_ || !inside(from, bytes)) return 1;
     copies_++;
     memcpy(to, (const void *)from, bytes);
@@ -219,6 +240,7 @@ CALL cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, Handle s) {
 }
 CALL cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, Handle s) {
     INSIDE
+    Reach within;
     if (s == recorder_ || !inside(to, bytes) || !inside(from, bytes)) return 1;
     memcpy((void *)to, (const void *)from, bytes);
     return 0;
@@ -238,10 +260,28 @@ struct Copy2D {
 };
 CALL cuMemcpy2DAsync_v2(const Copy2D *c, Handle) {
     INSIDE
-    if (c->src_type != 1 || c->dst_type != 2 || c->src_x || c->src_y || c->dst_x || c->dst_y || c->dst_pitch < c->width) return 1;
-    if (!inside(c->dst_device, c->dst_pitch * (c->height - 1) + c->width)) return 1;
-    for (size_t y = 0; y < c->height; y++)
-        memcpy((char *)c->dst_device + y * c->dst_pitch, (const char *)c->src_host + y * c->src_pitch, c->width);
+    Reach within;
+    bool in = c->src_type == 1 && c->dst_type == 2, out = c->src_type == 2 && c->dst_type == 1;
+    if (!in && !out) return 1;
+    if (c->src_x || c->src_y || c->dst_x || c->dst_y || c->dst_pitch < c->width || c->src_pitch < c->width) return 1;
+    u64 there = in ? c->dst_device : c->src_device;
+    const Piece *found = piece(there, (in ? c->dst_pitch : c->src_pitch) * (c->height - 1) + c->width);
+    // In the context that is current.
+    if (!found || found->context != stack_.back()) return 1;
+    char *to = in ? (char *)there : (char *)c->dst_host;
+    const char *from = in ? (const char *)c->src_host : (const char *)there;
+    for (size_t y = 0; y < c->height; y++) memcpy(to + y * c->dst_pitch, from + y * c->src_pitch, c->width);
+    return 0;
+}
+CALL cuMemHostAlloc(void **to, size_t bytes, unsigned) {
+    INSIDE
+    if (posix_memalign(to, 4096, bytes)) return 2;
+    pins_.insert((Handle)*to);
+    return 0;
+}
+CALL cuMemFreeHost(void *at) {
+    if (!pins_.erase((Handle)at)) return 1;
+    free(at);
     return 0;
 }
 CALL cuModuleLoadData(Handle *m, const void *image) {
@@ -275,7 +315,11 @@ CALL cuLaunchKernel(Handle f, u32 x, u32 y, u32 z, u32 bx, u32 by, u32 bz, u32 s
         recording_->launches.push_back({&kernel, {x, y, z}, bx, shared, {p, p + kernel.size}});
         return 0;
     }
+    // A host's images are written on its streams only.
+    bool lent = !own_.count(s);
+    if (lent) reach(true);
     emulated::run(kernel, {x, y, z}, bx, shared, arguments[0]);
+    if (lent) reach(false);
     return 0;
 }
 CALL cuPointerGetAttribute(void *to, int what, u64 at) {
@@ -323,6 +367,8 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "copies") return copies_;
     if (name == "failing") return fail_at_ >= 0;
     if (name == "lent") return lent_;
+    if (name == "waits") return waits_;
+    if (name == "pinned") return (long)pins_.size();
     if (name == "graphs") return (long)graphs_.size();
     if (name == "context") return stack_.empty() ? 0 : (long)stack_.back();
     auto found = emulated::kernels().find(name);
@@ -341,6 +387,19 @@ extern "C" __attribute__((visibility("default"))) u64 played_memory(size_t bytes
     cuMemAlloc_v2(&at, bytes);
     stack_.pop_back();
     return at;
+}
+// The same that only the driver reaches, aligned to a page.
+extern "C" __attribute__((visibility("default"))) u64 played_guarded(size_t bytes, int device) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    u64 at = (u64)mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memory_[at] = {bytes, CONTEXT + device, true};
+    return at;
+}
+// Lets tests look at it, 1, or nobody, 0.
+extern "C" __attribute__((visibility("default"))) void played_open(int open) {
+    std::lock_guard<std::recursive_mutex> hold(lock_);
+    if (open) reach(true), opened_ = true;
+    else opened_ = false, reach(false);
 }
 // Makes a device's context the thread's current one; -1: ends that.
 extern "C" __attribute__((visibility("default"))) void played_enter(int device) {
