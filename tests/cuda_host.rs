@@ -1,4 +1,5 @@
-//! What a host has on a CUDA device, on a played driver: devices told by it, its images filled and read.
+//! What a host has on a CUDA device, on a played driver: devices told by it, its images filled and read, and images in its
+//! own memory that a device converts.
 #![allow(unsafe_code, reason = "the played driver is a library in C")]
 
 mod common;
@@ -157,7 +158,14 @@ fn a_picture_is_converted_on_the_device_to_the_bytes_of_the_host() {
                 picture.write(&image.unwrap(), placement.as_ref()).unwrap();
                 let at = format!("{size:?} {format:?} {transfer:?} {placement:?}");
                 assert!(there == host.as_slice(), "{at}");
-                conversions += 1;
+                // The same for an image of the host's: without what lies between rows.
+                let bytes = picture.read(&layout, placement.as_ref()).unwrap();
+                let row = size[0] * format.bytes_per_pixel();
+                for (y, line) in bytes.chunks(row).enumerate() {
+                    let start = (top as isize + y as isize * layout.row_bytes) as usize;
+                    assert!(line == &host[start..][..row], "row {y} of {at}");
+                }
+                conversions += 2;
             }
         }
     }
@@ -166,6 +174,7 @@ fn a_picture_is_converted_on_the_device_to_the_bytes_of_the_host() {
     let layout = Layout::packed(5, 5, Format::RgbU8, Transfer::Srgb);
     let image = unsafe { CudaImage::from_raw(device, layout, 4711) }.unwrap();
     assert_eq!(picture.write(&image, None).err().unwrap().kind(), ErrorKind::InvalidArgument);
+    assert_eq!(picture.read(&layout, None).err().unwrap().kind(), ErrorKind::InvalidArgument);
 }
 
 /// What the caller's stream reads is not handed out again before it has been read.
@@ -253,7 +262,10 @@ fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
     let row = width * 4;
     let mut host = vec![0u8; row * height];
     let address = host.as_mut_ptr() as u64;
+    let before = played.get("convert");
     assert_eq!(render(address, row as isize, LB_MEMORY_HOST), (LB_OK, String::new()));
+    assert_eq!(played.get("convert") - before, 1, "the device did not convert it");
+    assert_eq!(played.get("pinned"), 1);
     // Rows farther apart than they are long, top row first and last.
     let pitch = row + 64;
     let device = played.memory(pitch * height);

@@ -110,6 +110,8 @@ table! {
     event_destroy = "cuEventDestroy_v2" (Handle);
     memory_take = "cuMemAlloc_v2" (*mut Address, usize);
     memory_give = "cuMemFree_v2" (Address);
+    pinned_take = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
+    pinned_give = "cuMemFreeHost" (*mut c_void);
     memory_info = "cuMemGetInfo_v2" (*mut usize, *mut usize);
     copy_in = "cuMemcpyHtoDAsync_v2" (Address, *const c_void, usize, Handle);
     copy_out = "cuMemcpyDtoHAsync_v2" (*mut c_void, Address, usize, Handle);
