@@ -44,6 +44,10 @@
 // As a crossfeed's power: the look's own crossfeed, which is none but in LB_LOOK_COMPAT_2023.
 #define LB_CROSSFEED_OF_LOOK -1.0
 
+// In lb_image.flags: the pixels are there when the call returns, also those in a device's memory, for a host that gave
+// no stream to order them on.
+#define LB_IMAGE_COMPLETE 1
+
 // A token that stops one operation: shared, usable from any thread.
 typedef struct lb_cancel lb_cancel;
 
@@ -88,6 +92,9 @@ typedef struct lb_device_info {
   uint8_t name[128];
 } lb_device_info;
 
+// How a device is named, and what `what` is then: a pointer to something, or a handle of CUDA's own.
+typedef uint32_t lb_device_by;
+
 // The numbers that a model computes with.
 typedef uint32_t lb_precision;
 
@@ -114,6 +121,13 @@ typedef struct lb_model_options {
   // After so many seconds without a call on the model its weights go by themselves, as by lb_model_unload; 0: they
   // stay.
   double idle_seconds;
+  // What the device is named by, as `device_by` says; LB_DEVICE_BY_ORDINAL: NULL. With LB_DEVICE_CUDA the model is
+  // loaded onto that device or not at all; with LB_DEVICE_AUTO onto that one before others, if it can be used.
+  const void *device_what;
+  // An LB_DEVICE_BY value.
+  lb_device_by device_by;
+  // Zero.
+  uint32_t device_reserved;
 } lb_model_options;
 
 // What a call is at.
@@ -218,7 +232,8 @@ typedef struct lb_source {
   lb_memory memory;
   // Must be 0.
   uint32_t flags;
-  // A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+  // With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
+  // it before is waited for. NULL: the default stream.
   void *cuda_stream;
 } lb_source;
 
@@ -515,10 +530,11 @@ typedef struct lb_image {
   lb_transfer transfer;
   // An LB_MEMORY value.
   lb_memory memory;
-  // Must be 0.
+  // 0, or LB_IMAGE_COMPLETE.
   uint32_t flags;
   // With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
-  // it before is done first, what is queued later finds the frame; nothing is waited for. NULL: the default stream.
+  // it before is done first, what is queued later finds the frame; nothing is waited for, unless LB_IMAGE_COMPLETE
+  // is set. NULL: the default stream.
   void *cuda_stream;
   // In an inpainting session: the picture that the patch is laid over, of the source's size, which is
   // read during the call. The patch stays that of the source, so it holds still while the plate moves.
@@ -608,6 +624,25 @@ typedef struct lb_restore_options {
 
 // An NVIDIA GPU.
 #define LB_DEVICE_CUDA 2
+
+// By its number. `what` is NULL.
+#define LB_DEVICE_BY_ORDINAL 0
+
+// By its UUID: `what` points to 16 bytes, those of lb_device_info.uuid and of cuDeviceGetUuid.
+#define LB_DEVICE_BY_UUID 1
+
+// By its name: `what` points to NUL-ended text, "cpu", "cuda", "cuda:1" or a UUID as NVML writes it,
+// "GPU-8932f937-d72c-...".
+#define LB_DEVICE_BY_NAME 2
+
+// By memory in it: `what` is a CUdeviceptr.
+#define LB_DEVICE_BY_POINTER 3
+
+// By a stream: `what` is a CUstream (cudaStream_t); NULL, the default stream, is that of the thread's current context.
+#define LB_DEVICE_BY_STREAM 4
+
+// By a context: `what` is a CUcontext; NULL is the thread's current one.
+#define LB_DEVICE_BY_CONTEXT 5
 
 // What the device is best at, if pictures stay the same to the eye: on a processor that multiplies faster in bf16
 // that, else 32-bit floats. The environment variable LATENTBLEND_PRECISION ("f32", "bf16") names another.
@@ -873,6 +908,18 @@ size_t lb_device_count(void);
 // `info` is NULL, or points to as many writable bytes as its struct_size says; `error` is NULL or
 // writable.
 lb_status lb_device_get(size_t index, struct lb_device_info *info, struct lb_error **error);
+
+// Writes which device `what` names, in the way that an LB_DEVICE_BY value says: one that a host knows by memory, a
+// stream or a context of its own, say. lb_model_options takes the same two. LB_ERROR_INVALID_ARGUMENT where nothing
+// is named, LB_ERROR_UNSUPPORTED, with the reason, where models cannot be loaded onto what is. Any thread, at once;
+// its current context stays. Since 0.1.
+//
+// # Safety
+// `what` is as the LB_DEVICE_BY value says, streams and contexts are alive; the rest as lb_device_get says.
+lb_status lb_device_find(lb_device_by by,
+                         const void *what,
+                         struct lb_device_info *info,
+                         struct lb_error **error);
 
 // Fills `options` with defaults; `struct_size` is sizeof(lb_model_options). Any thread, at once.
 // Since 0.1.
@@ -1180,6 +1227,18 @@ lb_status lb_session_render_many(struct lb_session *session,
                                  size_t count,
                                  const struct lb_call *call,
                                  struct lb_error **error);
+
+// Copies the pixels of `from` to `to`, which are of one size and one format (those of masks among them); of each the
+// memory is the host's or a device's. Nothing is converted, and transfers are not looked at. What lies in a device's
+// memory is read after all that was queued on its stream, and waited for; it is written in order on its stream. Any
+// thread; as long as a copy takes. Since 0.1.
+//
+// # Safety
+// `from` and `to` are NULL or as their declarations say, the rows of `to` writable and no part of those of `from`;
+// `error` is NULL or writable.
+lb_status lb_copy(const struct lb_source *from,
+                  const struct lb_image *to,
+                  struct lb_error **error);
 
 // Fills `options` with defaults; `struct_size` is sizeof(lb_restore_options). Any thread, at once. Since
 // 0.1.

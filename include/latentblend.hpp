@@ -363,6 +363,14 @@ inline lb_device_info device(std::size_t index) {
     return info;
 }
 
+/// The device that `what` names in the way that an LB_DEVICE_BY value says: memory, a stream, a UUID, ...
+inline lb_device_info device_of(lb_device_by by, const void *what) {
+    lb_device_info info = {};
+    info.struct_size = sizeof info;
+    detail::run([&](lb_error **error) { return lb_device_find(by, what, &info, error); });
+    return info;
+}
+
 /// A report for whoever has to say why something does not work here: one JSON object, in which `path` is
 /// the first place where a model is sought; NULL: none is given. Waits for a turn of the device.
 /// Allocates.
@@ -587,6 +595,11 @@ struct Source : detail::Pixels<lb_source, lb_source_init, const void> {
         return source;
     }
 };
+
+/// Copies pixels of one size and format as they are, from any memory to any: the host's, or a device's.
+inline void copy(const lb_source &from, const lb_image &to) {
+    detail::run([&](lb_error **error) { return lb_copy(&from, &to, error); });
+}
 
 /// One end of a transition. Owns its text, which is UTF-8, but not the pixels of its image.
 struct Keyframe {

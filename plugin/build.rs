@@ -13,7 +13,7 @@ const SOURCES: [&str; 13] = [
     "card", "changed", "colour", "describe", "engine", "entry", "geometry", "host", "image",
     "instance", "models", "params", "regions",
 ];
-const MORE: [&str; 5] = ["pictures", "pixels", "recipe", "render", "session"];
+const MORE: [&str; 7] = ["calls", "gpu", "pictures", "pixels", "recipe", "render", "session"];
 
 /// `address,undefined`, say: builds the shim with them, for a test run under their runtime.
 const SANITIZE: &str = "LATENTBLEND_OFX_SANITIZE";

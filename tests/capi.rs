@@ -209,7 +209,7 @@ fn bad_arguments_are_named_and_nothing_is_written() {
         (LB_ERROR_INVALID_ARGUMENT, lb_image { transfer: 9, ..good }, 0.5, "9"),
         (LB_ERROR_INVALID_ARGUMENT, lb_image { memory: 5, ..good }, 0.5, "memory 5"),
         (LB_ERROR_UNSUPPORTED, lb_image { memory: LB_MEMORY_CUDA, ..good }, 0.5, "CUDA"),
-        (LB_ERROR_UNSUPPORTED, lb_image { flags: 1, ..good }, 0.5, "flags 0x1"),
+        (LB_ERROR_UNSUPPORTED, lb_image { flags: 2, ..good }, 0.5, "flags 0x2"),
     ];
     for (status, image, t, text) in cases {
         let (got, message) = render(t, &image);

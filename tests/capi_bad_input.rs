@@ -97,6 +97,10 @@ fn every_function_bears_null() {
         fail(INVALID, "lb_model_info is NULL", |e| lb_model_get_info(model, null_mut(), e));
         fail(INVALID, "lb_session_info is NULL", |e| lb_session_get_info(session, null_mut(), e));
         fail(INVALID, "lb_device_info is NULL", |e| lb_device_get(0, null_mut(), e));
+        fail(INVALID, "lb_device_info is NULL", |e| {
+            lb_device_find(LB_DEVICE_BY_NAME, c"cpu".as_ptr().cast(), null_mut(), e)
+        });
+        fail(INVALID, "lb_image is NULL", |e| lb_copy(null(), null(), e));
         fail(INVALID, "lb_image is NULL", |e| lb_session_render(session, 0.5, null(), null(), e));
         fail(INVALID, "t is NULL", |e| {
             lb_session_render_many(session, null(), null(), 1, null(), e)

@@ -7,7 +7,7 @@ use common::c::{
     empty, fail, image, keyframe, load, made, outcome, session, small_options, succeed, tiny_path,
 };
 use latentblend::capi::*;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::ptr::{dangling_mut, null, null_mut};
 
 const INVALID: lb_status = LB_ERROR_INVALID_ARGUMENT;
@@ -16,6 +16,11 @@ const INVALID: lb_status = LB_ERROR_INVALID_ARGUMENT;
 fn bad_ways_to_load_a_model_are_named() {
     let path = tiny_path("base");
     let options = || made(lb_model_options_init);
+    let by_name = |name: &'static CStr| lb_model_options {
+        device_by: LB_DEVICE_BY_NAME,
+        device_what: name.as_ptr().cast(),
+        ..options()
+    };
     let load_with =
         |path: *const c_char, options: &lb_model_options, wanted: lb_status, text: &str| {
             let mut out = dangling_mut::<lb_model>();
@@ -27,6 +32,18 @@ fn bad_ways_to_load_a_model_are_named() {
         (lb_model_options { device: 7, ..options() }, INVALID, "device kind 7"),
         (lb_model_options { ordinal: 1, ..options() }, INVALID, "ordinal 1"),
         (lb_model_options { device: LB_DEVICE_CUDA, ..options() }, LB_ERROR_UNSUPPORTED, "CUDA"),
+        (lb_model_options { device_by: 9, ..options() }, INVALID, "device_by 9"),
+        (
+            lb_model_options { device_what: c"cpu".as_ptr().cast(), ..options() },
+            INVALID,
+            "without a device_by",
+        ),
+        (by_name(c"gpu"), INVALID, "device \"gpu\": wanted"),
+        (by_name(c"GPU-89-3"), INVALID, "device \"GPU-89-3\": wanted"),
+        (lb_model_options { ordinal: 1, ..by_name(c"cpu") }, INVALID, "ordinal 1 and device_by 2"),
+        (lb_model_options { device: LB_DEVICE_CPU, ..by_name(c"cpu") }, INVALID, "device kind 1"),
+        (lb_model_options { device: LB_DEVICE_CUDA, ..by_name(c"cpu") }, INVALID, "that is none"),
+        (lb_model_options { device_reserved: 1, ..options() }, LB_ERROR_UNSUPPORTED, "reserved"),
         (lb_model_options { precision: 9, ..options() }, INVALID, "precision 9"),
         (
             lb_model_options { precision: LB_PRECISION_F16, ..options() },

@@ -10,7 +10,7 @@ use native::{STRICT, compiler, root, scratch, skip, succeeded};
 use std::path::Path;
 
 /// The files in the order of the header's sections.
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "status",
     "version",
     "log",
@@ -28,6 +28,7 @@ const FILES: [&str; 19] = [
     "adapt",
     "extend",
     "frame",
+    "copy",
     "store",
     "doctor",
 ];

@@ -109,7 +109,16 @@ impl State {
             }
             0 => fill(u, |info, e| unsafe { lb_model_get_info(model, info, e) }),
             1 => fill(u, |info, e| unsafe { lb_session_get_info(session, info, e) }),
-            _ => fill(u, |info, e| unsafe { lb_device_get(index, info, e) }),
+            _ => {
+                fill(u, |info, e| unsafe { lb_device_get(index, info, e) })?;
+                let by = u.int_in_range(0..=LB_DEVICE_BY_CONTEXT + 1)?;
+                // Streams and contexts have to be real ones; a text of more than 16 bytes is a UUID, too.
+                let what = match by {
+                    LB_DEVICE_BY_STREAM.. => std::ptr::null(),
+                    _ => c"GPU-8932f937-d72c-no-uuid".as_ptr(),
+                };
+                fill(u, |info, e| unsafe { lb_device_find(by, what.cast(), info, e) })
+            }
         }
     }
 

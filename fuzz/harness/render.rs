@@ -82,6 +82,12 @@ impl State {
         if !written {
             assert!(buffers.iter().flatten().all(|&b| b == 0xa5), "a failed call wrote pixels");
         }
+        // A plate as it is, where it has an image's shape.
+        if let (Some(plate), Some(&image)) = (plates.first_mut(), images.first()) {
+            let from = plate.ptr();
+            // SAFETY: as the header asks; plates lie in memory of their own.
+            checked(|e| unsafe { lb_copy(from, image, e) });
+        }
         Ok(())
     }
 }

@@ -19,6 +19,8 @@ pub enum DeviceChoice {
     Cuda(u32),
     /// The CUDA device of this UUID, whatever its number.
     CudaUuid([u8; 16]),
+    /// What `Auto` comes to, but this CUDA device before others: the one that a caller's own memory is of, say.
+    Near(u32),
 }
 
 /// A device that a choice came to.
@@ -44,29 +46,39 @@ impl DeviceChoice {
             DeviceChoice::Cuda(ordinal) => cuda(&|device| device.ordinal == ordinal, &|count| {
                 format!("CUDA device {ordinal}: wanted 0 to {}", count.saturating_sub(1))
             }),
-            DeviceChoice::CudaUuid(uuid) => cuda(&|device| device.uuid == uuid, &|_| {
-                let uuid = uuid.map(|byte| format!("{byte:02x}")).concat();
-                format!("CUDA: no device has the UUID {uuid}")
-            }),
-            DeviceChoice::Auto => match std::env::var("LATENTBLEND_DEVICE") {
-                Ok(text) if !text.is_empty() && text != "auto" => {
-                    let choice = text.parse::<DeviceChoice>();
-                    choice.map_err(|e| e.at("LATENTBLEND_DEVICE"))?.resolve(precision)
-                }
-                _ => Ok(DeviceChoice::best(precision)),
-            },
+            DeviceChoice::CudaUuid(uuid) => {
+                let driver = CudaDriver::find()?;
+                let ordinal = driver.of_uuid(uuid)?.ordinal;
+                DeviceChoice::Cuda(ordinal).resolve(precision)
+            }
+            DeviceChoice::Auto => DeviceChoice::automatic(precision, None),
+            DeviceChoice::Near(ordinal) => DeviceChoice::automatic(precision, Some(ordinal)),
         }
     }
 
-    /// The first CUDA device that computes with that. A driver that isn't there, or has no such device, leaves the
+    /// What the environment names, or the best there is.
+    fn automatic(precision: Precision, first: Option<u32>) -> Result<Chosen> {
+        match std::env::var("LATENTBLEND_DEVICE") {
+            Ok(text) if !text.is_empty() && text != "auto" => {
+                let choice = text.parse::<DeviceChoice>();
+                choice.map_err(|e| e.at("LATENTBLEND_DEVICE"))?.resolve(precision)
+            }
+            _ => Ok(DeviceChoice::best(precision, first)),
+        }
+    }
+
+    /// The first CUDA device that computes with that, `first` before all. A driver that isn't there, or has no such device, leaves the
     /// CPU, which says what is wrong with a precision that it hasn't either.
-    fn best(precision: Precision) -> Chosen {
+    fn best(precision: Precision, first: Option<u32>) -> Chosen {
         if precision.on_cuda().is_err() {
             return Chosen::Cpu;
         }
         let Ok(driver) = CudaDriver::find() else { return Chosen::Cpu };
         let able = |device: &&CudaInfo| device.computes_in(precision).is_ok();
-        match driver.devices().iter().find(able).map(|device| device.ordinal) {
+        let preferred = |device: &&CudaInfo| Some(device.ordinal) == first && able(device);
+        let devices = driver.devices().iter();
+        let found = devices.clone().find(preferred).or_else(|| devices.clone().find(able));
+        match found.map(|device| device.ordinal) {
             Some(ordinal) => Chosen::Cuda { driver, ordinal },
             None => Chosen::Cpu,
         }
@@ -76,11 +88,11 @@ impl DeviceChoice {
 impl FromStr for DeviceChoice {
     type Err = Error;
 
-    /// "auto", "cpu", "cuda", or "cuda:1" and so on.
+    /// "auto", "cpu", "cuda", "cuda:1" and so on, or a UUID as NVIDIA's tools write it: "GPU-8932f937-d72c-..."
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || {
             Error::invalid(format!(
-                "device {text:?}: wanted \"auto\", \"cpu\", \"cuda\" or \"cuda:N\""
+                "device {text:?}: wanted \"auto\", \"cpu\", \"cuda\", \"cuda:N\" or \"GPU-\" and a UUID"
             ))
         };
         match text {
@@ -88,9 +100,28 @@ impl FromStr for DeviceChoice {
             "cpu" => Ok(DeviceChoice::Cpu),
             "cuda" => Ok(DeviceChoice::Cuda(0)),
             _ => {
+                // An instance of a partitioned device has a UUID of its own.
+                if let Some(uuid) = text.strip_prefix("GPU-").or(text.strip_prefix("MIG-")) {
+                    return uuid_of(uuid).map(DeviceChoice::CudaUuid).ok_or_else(wrong);
+                }
                 let number = text.strip_prefix("cuda:").ok_or_else(wrong)?;
                 number.parse().map(DeviceChoice::Cuda).map_err(|_| wrong())
             }
         }
     }
+}
+
+/// Sixteen bytes in 32 hexadecimal digits, in groups of 8, 4, 4, 4 and 12.
+fn uuid_of(text: &str) -> Option<[u8; 16]> {
+    let groups: Vec<&str> = text.split('-').collect();
+    if groups.iter().map(|group| group.len()).ne([8, 4, 4, 4, 12]) {
+        return None;
+    }
+    let mut uuid = [0; 16];
+    let digits: Vec<u32> =
+        groups.concat().chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    for (byte, pair) in uuid.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = (pair[0] << 4 | pair[1]) as u8;
+    }
+    Some(uuid)
 }

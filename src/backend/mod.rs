@@ -312,6 +312,11 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
+    /// Whether its device converts pictures to callers' formats: [`picture`](Backend::picture) gives them.
+    fn converts(&self) -> bool {
+        false
+    }
+
     /// The decoded picture `x` (1, h, w, 3), left where it is, for a backend whose device writes callers' images.
     fn picture(&self, x: &Self::Tensor) -> Option<CudaPicture> {
         let _ = x;

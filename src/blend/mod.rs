@@ -32,6 +32,7 @@ mod shot;
 mod stems;
 mod store;
 mod tensor;
+mod there;
 mod timeline;
 mod timing;
 mod tree;

@@ -7,11 +7,10 @@ use super::origin::{Remnant, View};
 use super::scene::{Canvas, Scene};
 use super::session::Session;
 use super::timing::Place;
-use crate::backend::CudaImage;
 use crate::diffusion::Priority;
 use crate::error::{Error, Result};
 use crate::frame::{
-    Composite, End, Format, Frame, ImageMut, ImageRef, Layout, Placement, Plate, Transfer, fitting,
+    Composite, End, Format, Frame, ImageMut, ImageRef, Layout, Placement, Plate, Transfer,
     led_over, writable,
 };
 use crate::progress::Call;
@@ -27,9 +26,6 @@ pub enum Output {
     /// The patch alone, multiplied by its feathered matte, which is its alpha; RGBA formats only.
     Patch,
 }
-
-/// The most frames that wait on a device until all of a call are decoded.
-const MOST_THERE: usize = 64;
 
 /// Where a frame goes.
 #[derive(Debug)]
@@ -105,6 +101,9 @@ impl Session {
             self.check(target)?;
         }
         let Some(scene) = scene else {
+            if self.render_by_device(times, targets, call)? {
+                return Ok(());
+            }
             let frames = self.render_many(times, call)?;
             for (frame, target) in frames.iter().zip(targets) {
                 frame.write(&mut target.image, target.placement.as_ref())?;
@@ -118,50 +117,6 @@ impl Session {
             composite.write(&mut target.image, target.placement.as_ref())?;
         }
         Ok(())
-    }
-
-    /// Writes the frame at each of `times` into an image in a CUDA device's memory by that device itself: the bytes that
-    /// [`render_into`](Self::render_into) would write, queued on the image's own stream. False, with nothing done,
-    /// where frames have to come through the host: the model is elsewhere, or the caller's own pictures are shown.
-    ///
-    /// # Errors
-    /// Those of [`Session::render`]; `InvalidArgument` for images that cannot be, known before the work.
-    pub fn render_onto(
-        &self,
-        times: &[f64],
-        images: &[(&CudaImage, Option<Placement>)],
-        call: &Call<'_>,
-    ) -> Result<bool> {
-        if times.len() != images.len() {
-            return Err(Error::invalid(format!(
-                "{} times and {} images: wanted as many of one as of the other",
-                times.len(),
-                images.len()
-            )));
-        }
-        let tree = self.tree();
-        if tree.scene().is_some() || times.len() > MOST_THERE {
-            return Ok(false);
-        }
-        // A model is on no device while its weights are let go of.
-        let _held = tree.model().ready(call)?;
-        let engine = tree.model().engine();
-        if !images.iter().all(|(image, _)| engine.reaches(image)) {
-            return Ok(false);
-        }
-        for (image, placement) in images {
-            fitting(self.size(), image.layout(), placement.as_ref())?;
-        }
-        let wanted = self.placed(times)?;
-        let _urgent = tree.model().urgent();
-        let mut meter = tree.meter(call, &wanted, wanted.len());
-        let trails = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        let latents = wanted.iter().map(|(node, _)| trails[node].last().latent.clone()).collect();
-        let Some(pictures) = tree.decode_there(latents, &meter)? else { return Ok(false) };
-        for (picture, (image, placement)) in pictures.iter().zip(images) {
-            picture.write(image, placement.as_ref())?;
-        }
-        Ok(true)
     }
 
     /// Fails for a target that no frame could be written to.

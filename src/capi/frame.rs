@@ -1,14 +1,14 @@
 //! In: t and a caller's image. Out: the frame at t, in the caller's memory.
 
 use super::call::{lb_call, watched};
-use super::growing::{Growing, fill, read};
+use super::growing::{Growing, fill, read, unused};
 use super::session::session;
-use super::source::{lb_source, picture};
+use super::source::{Pixels, lb_source, picture};
+use super::staged::{Staged, direct, layout, placed, staged};
 use super::{entry, lb_error, lb_session, lb_status};
-use crate::backend::CudaImage;
 use crate::blend::{Output, Target};
-use crate::error::{Error, ErrorKind, Result};
-use crate::frame::{Format, ImageMut, Layout, Placement, Transfer};
+use crate::error::{Error, Result};
+use crate::frame::ImageMut;
 use std::ffi::c_void;
 
 /// What a pixel is made of: channels << 8 | kind << 4 | bytes per channel; kind 0 is unsigned, 1 float.
@@ -112,6 +112,10 @@ unsafe impl Growing for lb_placement {
     }
 }
 
+/// In lb_image.flags: the pixels are there when the call returns, also those in a device's memory, for a host that gave
+/// no stream to order them on.
+pub const LB_IMAGE_COMPLETE: u32 = 1;
+
 /// A caller's pixels, to be filled. Since 0.1.
 #[allow(non_camel_case_types, reason = "its name in C")]
 #[repr(C)]
@@ -135,10 +139,11 @@ pub struct lb_image {
     pub transfer: lb_transfer,
     /// An LB_MEMORY value.
     pub memory: lb_memory,
-    /// Must be 0.
+    /// 0, or LB_IMAGE_COMPLETE.
     pub flags: u32,
     /// With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
-    /// it before is done first, what is queued later finds the frame; nothing is waited for. NULL: the default stream.
+    /// it before is done first, what is queued later finds the frame; nothing is waited for, unless LB_IMAGE_COMPLETE
+    /// is set. NULL: the default stream.
     pub cuda_stream: *mut c_void,
     /// In an inpainting session: the picture that the patch is laid over, of the source's size, which is
     /// read during the call. The patch stays that of the source, so it holds still while the plate moves.
@@ -185,127 +190,39 @@ pub const LB_OUTPUT_PICTURE: lb_output = 0;
 /// formats only.
 pub const LB_OUTPUT_PATCH: lb_output = 1;
 
-/// What is written for a caller whose pixels lie in a device's memory, before it is copied there.
-struct Staged {
-    image: CudaImage,
-    bytes: Vec<u8>,
-}
-
-fn layout(raw: &lb_image) -> Result<Layout> {
-    Ok(Layout {
-        width: raw.width as usize,
-        height: raw.height as usize,
-        row_bytes: raw.row_bytes,
-        format: Format::try_from(raw.format)?,
-        transfer: Transfer::try_from(raw.transfer)?,
-    })
-}
-
-/// Room for an image with LB_MEMORY_CUDA; `None` for one of the host's own.
+/// The picture that the patch is laid over, if the image names one.
 ///
 /// # Safety
-/// As the header says of `lb_image`.
-unsafe fn staged(image: *const lb_image) -> Result<Option<Staged>> {
+/// As the header says of `lb_image`; the pixels stay as they are while the result lives.
+unsafe fn plate<'a>(image: *const lb_image) -> Result<Option<Pixels<'a>>> {
     // SAFETY: passed on.
     let raw = unsafe { read(image)? };
-    match raw.memory {
-        LB_MEMORY_HOST => Ok(None),
-        LB_MEMORY_CUDA => {
-            let (at, stream) = (raw.data.addr() as u64, raw.cuda_stream.addr());
-            // SAFETY: passed on.
-            let image = unsafe { CudaImage::from_raw(at, layout(&raw)?, stream)? };
-            Ok(Some(Staged { image, bytes: Vec::new() }))
-        }
-        other => Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value"))),
-    }
-}
-
-impl Staged {
-    /// For a frame that comes through the host.
-    fn make_room(&mut self) -> Result<()> {
-        let Layout { row_bytes, height, .. } = self.image.staging();
-        let length = row_bytes.unsigned_abs() * height;
-        self.bytes.try_reserve_exact(length).map_err(|_| {
-            Error::new(ErrorKind::OutOfMemory, format!("{length} bytes for a picture"))
-        })?;
-        self.bytes.resize(length, 0);
-        Ok(())
-    }
-}
-
-/// An image of a device's, and where the frame lies in it.
-type Lain<'a> = (&'a CudaImage, Option<Placement>);
-
-/// Images that a device may be able to write by itself, and where the frame lies in each; `None` where one is none.
-///
-/// # Safety
-/// As the header says of `lb_image`.
-unsafe fn direct<'a>(
-    images: &[*const lb_image],
-    stages: &'a [Option<Staged>],
-) -> Result<Option<Vec<Lain<'a>>>> {
-    if images.is_empty() {
+    if raw.plate.is_null() {
         return Ok(None);
     }
-    let mut found = Vec::with_capacity(images.len());
-    for (&image, staged) in images.iter().zip(stages) {
-        // SAFETY: passed on.
-        let raw = unsafe { read(image)? };
-        let Some(staged) = staged.as_ref() else { return Ok(None) };
-        let plain = raw.plate.is_null() && raw.output == LB_OUTPUT_PICTURE;
-        if !plain || raw.flags != 0 || raw.reserved != 0 {
-            return Ok(None);
-        }
-        // SAFETY: passed on.
-        found.push((&staged.image, unsafe { placed(&raw)? }));
-    }
-    Ok(Some(found))
-}
-
-/// Where the frame lies in an image.
-///
-/// # Safety
-/// As the header says of `lb_image`.
-unsafe fn placed(raw: &lb_image) -> Result<Option<Placement>> {
-    if raw.placement.is_null() {
-        return Ok(None);
-    }
+    let named = |e: Error| Error::new(e.kind(), format!("lb_image.plate: {}", e.message()));
     // SAFETY: passed on.
-    let placement = unsafe { read(raw.placement)? };
-    Ok(Some(Placement {
-        bounds: placement.bounds,
-        window: placement.window,
-        fit: placement.fit.try_into()?,
-        filter: placement.filter.try_into()?,
-        pixel_aspect: placement.pixel_aspect,
-    }))
+    unsafe { picture(raw.plate) }.map_err(named).map(Some)
 }
 
 /// # Safety
 /// As the header says of `lb_image`.
-unsafe fn target<'a>(image: *const lb_image, staged: Option<&'a mut Staged>) -> Result<Target<'a>> {
+unsafe fn target<'a>(
+    image: *const lb_image,
+    staged: Option<&'a mut Staged>,
+    plate: Option<&'a Pixels<'a>>,
+) -> Result<Target<'a>> {
     // SAFETY: passed on.
     let raw = unsafe { read(image)? };
-    for (name, value) in [("flags", raw.flags), ("reserved", raw.reserved)] {
-        if value != 0 {
-            let what = format!("lb_image.{name} {value:#x}: wanted 0");
-            return Err(Error::new(ErrorKind::Unsupported, what));
-        }
-    }
+    unused("lb_image.reserved", raw.reserved)?;
     // SAFETY: passed on.
     let placement = unsafe { placed(&raw)? };
     let image = match staged {
-        Some(Staged { image, bytes }) => ImageMut::new(bytes, 0, image.staging())?,
+        Some(staged) => staged.target()?,
         // SAFETY: passed on.
-        None => unsafe { ImageMut::from_raw(raw.data.cast(), layout(&raw)?)? },
+        None => unsafe { ImageMut::from_raw(raw.data.cast(), layout(&raw, false)?)? },
     };
-    let plate = if raw.plate.is_null() {
-        None
-    } else {
-        let named = |e: Error| Error::new(e.kind(), format!("lb_image.plate: {}", e.message()));
-        // SAFETY: passed on.
-        Some(unsafe { picture(raw.plate) }.map_err(named)?)
-    };
+    let plate = plate.map(Pixels::image).transpose()?;
     let output = match raw.output {
         LB_OUTPUT_PICTURE => Output::Picture,
         LB_OUTPUT_PATCH => Output::Patch,
@@ -395,7 +312,7 @@ pub unsafe extern "C" fn lb_session_render_many(
             times.push(t);
             all.push(image);
             // SAFETY: passed on.
-            stages.push(unsafe { staged(image)? });
+            stages.push(unsafe { staged(&read(image)?, false)? });
         }
         // SAFETY: passed on.
         if let Some(images) = unsafe { direct(&all, &stages)? } {
@@ -403,20 +320,26 @@ pub unsafe extern "C" fn lb_session_render_many(
             // SAFETY: passed on.
             let call = unsafe { watched(call)? };
             if session.render_onto(&times, &images, &call)? {
-                return Ok(());
+                return stages.iter().flatten().try_for_each(Staged::complete);
             }
+        }
+        let mut plates = Vec::with_capacity(count);
+        for &image in &all {
+            // SAFETY: passed on.
+            plates.push(unsafe { plate(image)? });
         }
         stages.iter_mut().flatten().try_for_each(Staged::make_room)?;
         let mut targets = Vec::with_capacity(count);
-        for (&image, staged) in all.iter().zip(&mut stages) {
+        for ((&image, staged), plate) in all.iter().zip(&mut stages).zip(&plates) {
             // SAFETY: passed on.
-            targets.push(unsafe { target(image, staged.as_mut())? });
+            targets.push(unsafe { target(image, staged.as_mut(), plate.as_ref())? });
         }
         log::debug!("lb_session_render({times:?})");
         // SAFETY: passed on.
         let call = unsafe { watched(call)? };
         session.render_into(&times, &mut targets, &call)?;
         drop(targets);
-        stages.iter_mut().flatten().try_for_each(|stage| stage.image.fill(&mut stage.bytes))
+        stages.iter_mut().flatten().try_for_each(Staged::fill)?;
+        stages.iter().flatten().try_for_each(Staged::complete)
     })
 }

@@ -1,7 +1,7 @@
 //! In: a path. Out: an `lb_model`.
 
 use super::call::{lb_call, watched};
-use super::device::{LB_DEVICE_AUTO, choose, lb_device_kind};
+use super::device::{LB_DEVICE_AUTO, LB_DEVICE_BY_ORDINAL, choose, lb_device_by, lb_device_kind};
 use super::growing::{Growing, fill, read, unused, write};
 use super::handle::{Kind, Registry};
 use super::{entry, lb_error, lb_model, lb_status, put, text};
@@ -10,7 +10,7 @@ use crate::diffusion::Model;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{LoadOptions, PredictionType};
 use crate::progress::Call;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,9 +67,16 @@ pub struct lb_model_options {
     /// After so many seconds without a call on the model its weights go by themselves, as by lb_model_unload; 0: they
     /// stay.
     pub idle_seconds: f64,
+    /// What the device is named by, as `device_by` says; LB_DEVICE_BY_ORDINAL: NULL. With LB_DEVICE_CUDA the model is
+    /// loaded onto that device or not at all; with LB_DEVICE_AUTO onto that one before others, if it can be used.
+    pub device_what: *const c_void,
+    /// An LB_DEVICE_BY value.
+    pub device_by: lb_device_by,
+    /// Zero.
+    pub device_reserved: u32,
 }
 
-// SAFETY: repr(C), starts with its size; numbers may have any bits.
+// SAFETY: repr(C), starts with its size; numbers and pointers may have any bits.
 unsafe impl Growing for lb_model_options {
     const NAME: &'static str = "lb_model_options";
     const FIRST: usize = size_of::<usize>() + 16;
@@ -85,6 +92,9 @@ unsafe impl Growing for lb_model_options {
             reserved: 0,
             memory_limit: 0,
             idle_seconds: 0.0,
+            device_what: std::ptr::null(),
+            device_by: LB_DEVICE_BY_ORDINAL,
+            device_reserved: 0,
         }
     }
 }
@@ -254,8 +264,11 @@ pub unsafe extern "C" fn lb_model_load(
             // SAFETY: passed on.
             false => unsafe { read(options)? },
         };
-        let device = choose(options.device, options.ordinal)?;
+        let named = (options.device_by, options.device_what);
+        // SAFETY: passed on.
+        let device = unsafe { choose(options.device, options.ordinal, named)? };
         unused("lb_model_options.reserved", options.reserved)?;
+        unused("lb_model_options.device_reserved", options.device_reserved)?;
         let how = LoadOptions {
             device,
             precision: precision(options.precision)?,

@@ -3,7 +3,8 @@
 use super::frame::{LB_FORMAT_RGBA_U8, LB_MEMORY_CUDA, LB_MEMORY_HOST, LB_TRANSFER_SRGB};
 use super::frame::{lb_format, lb_memory, lb_transfer};
 use super::growing::{Growing, fill, read, unused};
-use crate::error::{Error, ErrorKind, Result};
+use crate::backend::CudaImage;
+use crate::error::{Error, Result};
 use crate::frame::{Format, ImageRef, Layout, Mask, MaskChannel, Source, Transfer};
 use std::ffi::c_void;
 
@@ -49,7 +50,8 @@ pub struct lb_source {
     pub memory: lb_memory,
     /// Must be 0.
     pub flags: u32,
-    /// A CUstream on which the pixels are ordered, with LB_MEMORY_CUDA.
+    /// With LB_MEMORY_CUDA: the CUstream on which the pixels are ordered, of the memory's own device. What was queued on
+    /// it before is waited for. NULL: the default stream.
     pub cuda_stream: *mut c_void,
 }
 
@@ -74,24 +76,28 @@ unsafe impl Growing for lb_source {
     }
 }
 
-/// A caller's pixels, checked.
+/// A caller's pixels: in its own memory, or a copy of what lies in a device's.
+pub(super) enum Pixels<'a> {
+    There(ImageRef<'a>),
+    Copied(Vec<u8>, Layout),
+}
+
+impl Pixels<'_> {
+    pub(super) fn image(&self) -> Result<ImageRef<'_>> {
+        match self {
+            Pixels::There(image) => Ok(*image),
+            Pixels::Copied(bytes, layout) => ImageRef::new(bytes, 0, *layout),
+        }
+    }
+}
+
+/// A caller's pixels, checked. What lies in a device's memory is waited for.
 ///
 /// # Safety
 /// As the header says of `lb_source`; the pixels stay as they are while the result lives.
-unsafe fn pixels<'a>(source: *const lb_source, mask: bool) -> Result<ImageRef<'a>> {
+unsafe fn pixels<'a>(source: *const lb_source, mask: bool) -> Result<Pixels<'a>> {
     // SAFETY: passed on.
     let raw = unsafe { read(source)? };
-    match raw.memory {
-        LB_MEMORY_HOST => {}
-        LB_MEMORY_CUDA => {
-            let what =
-                "lb_source.memory: this version has no CUDA backend yet; wanted LB_MEMORY_HOST";
-            return Err(Error::new(ErrorKind::Unsupported, what));
-        }
-        other => {
-            return Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value")));
-        }
-    }
     unused("lb_source.flags", raw.flags)?;
     let layout = Layout {
         width: raw.width as usize,
@@ -100,17 +106,35 @@ unsafe fn pixels<'a>(source: *const lb_source, mask: bool) -> Result<ImageRef<'a
         format: if mask { Format::of_mask(raw.format)? } else { Format::try_from(raw.format)? },
         transfer: if mask { Transfer::Srgb } else { Transfer::try_from(raw.transfer)? },
     };
-    // SAFETY: passed on.
-    unsafe { ImageRef::from_raw(raw.data.cast(), layout) }
+    match raw.memory {
+        // SAFETY: passed on.
+        LB_MEMORY_HOST => unsafe { ImageRef::from_raw(raw.data.cast(), layout) }.map(Pixels::There),
+        LB_MEMORY_CUDA => {
+            let (at, stream) = (raw.data.addr() as u64, raw.cuda_stream.addr());
+            // SAFETY: passed on.
+            let image = unsafe { CudaImage::from_raw(at, layout, stream)? };
+            Ok(Pixels::Copied(image.fetch()?, image.staging()))
+        }
+        other => Err(Error::invalid(format!("memory {other}: wanted an LB_MEMORY value"))),
+    }
 }
 
 /// A caller's picture, to be looked at during the call.
 ///
 /// # Safety
 /// As the header says of `lb_source`; the pixels stay as they are while the result lives.
-pub(super) unsafe fn picture<'a>(source: *const lb_source) -> Result<ImageRef<'a>> {
+pub(super) unsafe fn picture<'a>(source: *const lb_source) -> Result<Pixels<'a>> {
     // SAFETY: passed on.
     unsafe { pixels(source, false) }
+}
+
+/// The same of a picture or a mask, whatever its numbers stand for.
+///
+/// # Safety
+/// As above.
+pub(super) unsafe fn any<'a>(source: *const lb_source) -> Result<Pixels<'a>> {
+    // SAFETY: passed on.
+    unsafe { pixels(source, true) }
 }
 
 /// A copy of a caller's picture.
@@ -119,8 +143,8 @@ pub(super) unsafe fn picture<'a>(source: *const lb_source) -> Result<ImageRef<'a
 /// As the header says of `lb_source`.
 pub(super) unsafe fn copied(source: *const lb_source) -> Result<Source> {
     // SAFETY: passed on; the pixels are copied before the call returns.
-    let image = unsafe { pixels(source, false)? };
-    Source::new(&image)
+    let pixels = unsafe { pixels(source, false)? };
+    Source::new(&pixels.image()?)
 }
 
 /// A copy of a caller's mask.
@@ -130,8 +154,8 @@ pub(super) unsafe fn copied(source: *const lb_source) -> Result<Source> {
 pub(super) unsafe fn mask(source: *const lb_source, channel: lb_mask_channel) -> Result<Mask> {
     let channel = MaskChannel::try_from(channel)?;
     // SAFETY: passed on; the pixels are copied before the call returns.
-    let image = unsafe { pixels(source, true)? };
-    Mask::read(&image, channel)
+    let pixels = unsafe { pixels(source, true)? };
+    Mask::read(&pixels.image()?, channel)
 }
 
 /// Fills `source` with defaults (RGBA, 8 bits, sRGB); `struct_size` is sizeof(lb_source). Any thread, at

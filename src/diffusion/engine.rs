@@ -136,6 +136,11 @@ pub trait Engine: Send + Sync {
         false
     }
 
+    /// Whether its device converts pictures to callers' formats: then [`decode_there`](Engine::decode_there) gives them.
+    fn converts(&self) -> bool {
+        false
+    }
+
     /// The picture of a latent, left on the device; `None` from an engine whose pictures are the host's.
     fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
         let _ = latent;

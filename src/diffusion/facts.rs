@@ -16,6 +16,8 @@ pub(super) struct Facts {
     branches: usize,
     /// Whether it has memory of its own, of which it takes less at once where it lacks.
     elastic: bool,
+    /// Whether its device converts pictures to callers' formats.
+    pub(super) converts: bool,
 }
 
 impl Facts {
@@ -34,6 +36,7 @@ impl Facts {
             threads: workers.count(),
             branches: backend.branches().max(1),
             elastic: backend.available().is_some(),
+            converts: backend.converts(),
         }
     }
 

@@ -331,6 +331,10 @@ impl<B: Backend> Engine for Keeper<B> {
         self.held().is_some_and(|lent| lent.pipeline.reaches(image))
     }
 
+    fn converts(&self) -> bool {
+        self.facts().converts
+    }
+
     fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
         self.lent()?.pipeline.decode_there(latent)
     }

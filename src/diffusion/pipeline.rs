@@ -285,6 +285,10 @@ impl<B: Backend> Engine for Pipeline<B> {
         self.backend.reaches(image)
     }
 
+    fn converts(&self) -> bool {
+        self.backend.converts()
+    }
+
     fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
         self.workers.run(|| {
             let x = self.upload(&[latent], 1.0 / self.scaling_factor)?;

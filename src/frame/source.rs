@@ -46,10 +46,7 @@ impl Source {
     pub fn new(image: &ImageRef<'_>) -> Result<Self> {
         let Layout { width, height, format, transfer, .. } = *image.layout();
         let layout = Layout::packed(width, height, format, transfer);
-        let mut bytes = reserve(layout.row_length().saturating_mul(height))?;
-        for y in 0..height {
-            image.copy_row(y, &mut bytes);
-        }
+        let bytes = image.packed()?;
         Ok(Source(Arc::new(Inner { layout, bytes, shown: Mutex::default() })))
     }
 
@@ -141,6 +138,37 @@ impl Source {
             }
         }
         Ok(Source(Arc::new(Inner { layout, bytes, shown: Mutex::default() })))
+    }
+}
+
+impl ImageRef<'_> {
+    /// Its pixels' bytes, top row first, and nothing between rows.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub(crate) fn packed(&self) -> Result<Vec<u8>> {
+        let layout = self.layout();
+        let mut bytes = reserve(layout.row_length().saturating_mul(layout.height))?;
+        for y in 0..layout.height {
+            self.copy_row(y, &mut bytes);
+        }
+        Ok(bytes)
+    }
+}
+
+impl ImageMut<'_> {
+    /// Writes the bytes of another image's pixels, of the same size and format.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub(crate) fn copy(&mut self, other: &ImageRef<'_>) -> Result<()> {
+        let mut row = reserve(other.layout().row_length())?;
+        for y in 0..self.layout().height {
+            row.clear();
+            other.copy_row(y, &mut row);
+            self.put_row(y, &row);
+        }
+        Ok(())
     }
 }
 

@@ -50,6 +50,11 @@ static void from_a_picture(lb_model *model) {
     render(session, 0.5, later);
     CHECK(memcmp(first, plate, FRAME) == 0 && memcmp(later, plate, FRAME) != 0);
     lb_session_release(session);
+    {
+        const lb_image target = image(later);
+        GOOD(lb_copy(&picture, &target, &error));
+        CHECK(memcmp(later, plate, FRAME) == 0);
+    }
 }
 
 /* What the mask doesn't mark stays; the patch goes over another plate, and stands alone. */

@@ -86,6 +86,9 @@ static void pictures(const lb::Model &model) {
     const lb::Source picture(plate.data(), SIDE, SIDE, LB_FORMAT_RGB_U8);
     const auto same = lb::Source::bottom_up(upside_down.data(), SIDE, SIDE, LB_FORMAT_RGB_U8, ROW);
     for (const lb::Source &source : {picture, same}) {
+        Pixels copied(FRAME);
+        lb::copy(source, lb::Image(copied.data(), SIDE, SIDE, LB_FORMAT_RGB_U8));
+        CHECK(copied == plate);
         const lb::Session session(
             model, std::vector<lb::Keyframe>{lb::Keyframe(source, "stripes"), {"a lake by day", 2}},
             quick());

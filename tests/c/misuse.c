@@ -80,6 +80,8 @@ static void loading(const char *program) {
     WITH(BAD, "device kind 99", device, 99);
     WITH(BAD, "device kind 4294967295", device, UINT32_MAX);
     WITH(BAD, "ordinal 7", ordinal, 7);
+    WITH(BAD, "device_by 77", device_by, 77);
+    WITH(BAD, "UUID: NULL", device_by, LB_DEVICE_BY_UUID);
     WITH(BAD, "precision 99", precision, 99);
     WITH(LB_ERROR_UNSUPPORTED, "flags 0x80000000", flags, 1u << 31);
     WITH(BAD, "idle_seconds -1: wanted 0", idle_seconds, -1);
@@ -335,6 +337,10 @@ int main(int count, char **arguments) {
         memset(&info, 0, sizeof info);
         info.struct_size = sizeof info;
         REFUSED(BAD, "device 18446744073709551615", lb_device_get(SIZE_MAX, &info, &error));
+        REFUSED(BAD, "device_by 99", lb_device_find(99, NULL, &info, &error));
+        REFUSED(BAD, "NULL", lb_device_find(LB_DEVICE_BY_NAME, NULL, &info, &error));
+        REFUSED(BAD, "NULL", lb_device_find(LB_DEVICE_BY_POINTER, NULL, &info, &error));
+        REFUSED(BAD, "\"tpu\"", lb_device_find(LB_DEVICE_BY_NAME, "tpu", &info, &error));
     }
     loading(arguments[0]);
     reports();

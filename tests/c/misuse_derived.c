@@ -62,6 +62,15 @@ static void pictures(lb_model *model) {
     WITH(BAD, "lb_source.struct_size", struct_size, SIZE_MAX);
 #undef WITH
 #undef BOTH
+    {
+        lb_image to;
+        lb_image_init(&to, sizeof to);
+        REFUSED(BAD, "lb_source is NULL", lb_copy(NULL, &to, &error));
+        REFUSED(BAD, "lb_image is NULL", lb_copy(&good, NULL, &error));
+        REFUSED(BAD, "wanted the same of both", lb_copy(&good, &to, &error));
+        to.plate = &good;
+        REFUSED(BAD, "a plate", lb_copy(&good, &to, &error));
+    }
     lb_inpainting_options_init(&inpainting, sizeof inpainting);
     REFUSED(BAD, "source: lb_source is NULL", REPAINTED(model));
     inpainting.source = &good;

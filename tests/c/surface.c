@@ -61,6 +61,13 @@ static void devices(void) {
         CHECK(info.name[0] != 0 && memchr(info.name, 0, sizeof info.name) != NULL);
         CHECK(info.kind == LB_DEVICE_CPU || info.kind == LB_DEVICE_CUDA);
     }
+    {
+        lb_device_info info;
+        memset(&info, 0, sizeof info);
+        info.struct_size = sizeof info;
+        GOOD(lb_device_find(LB_DEVICE_BY_NAME, "cpu", &info, &error));
+        CHECK(info.kind == LB_DEVICE_CPU && info.name[0] != 0);
+    }
 }
 
 static void reports(void) {

@@ -233,6 +233,7 @@ int main() {
     CHECK(lb::version() == LB_VERSION && lb::abi_version() == LB_ABI_VERSION);
     CHECK(lb::version_string()[0] != 0 && lb::device_count() >= 1);
     CHECK(lb::device(0).name[0] != 0);
+    CHECK(lb::device_of(LB_DEVICE_BY_NAME, "cpu").kind == LB_DEVICE_CPU);
     CHECK(lb::doctor().front() == '{' && lb::doctor("no/such/place").back() == '}');
     const lb::Model model = lb::Model::demo();
     CHECK(model.info().size_multiple == 8);

@@ -6,7 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_long};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// How it is compiled.
 const COMPILER: [&str; 10] = [
@@ -28,7 +28,10 @@ const COMPILER: [&str; 10] = [
 pub fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        // Of this package, or of one beside it.
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let above = root.parent().unwrap_or(root);
+        let root = if root.join("tests/cuda/driver.cpp").exists() { root } else { above };
         let kernels = root.join("src/backend/cuda/kernels");
         let driver = root.join("tests/cuda/driver.cpp");
         let mut hasher = DefaultHasher::new();
@@ -60,6 +63,22 @@ pub fn built() -> &'static Path {
         std::fs::rename(&own, &library).unwrap();
         library
     })
+}
+
+/// The driver that the library of this program finds, of two devices; one test at a time.
+pub fn machine() -> (&'static Played, MutexGuard<'static, ()>) {
+    static ONE: Mutex<()> = Mutex::new(());
+    static PLAYED: OnceLock<Played> = OnceLock::new();
+    let guard = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let played = PLAYED.get_or_init(|| {
+        let played = Played::new("machine");
+        played.set("devices", 2);
+        let folder = played.path.parent().unwrap();
+        // Nothing else of this program reads or writes the environment meanwhile: the lock is held.
+        unsafe { std::env::set_var("LATENTBLEND_CUDA_PATH", folder) };
+        played
+    });
+    (played, guard)
 }
 
 /// One played driver with a state of its own.
@@ -118,12 +137,46 @@ impl Played {
         }
     }
 
-    /// Memory of the played device, as a host would have it.
+    /// Memory of the first played device, as a host would have it.
     pub fn memory(&self, bytes: usize) -> u64 {
+        self.memory_of(0, bytes)
+    }
+
+    pub fn memory_of(&self, device: i32, bytes: usize) -> u64 {
         unsafe {
-            let memory: libloading::Symbol<'_, unsafe extern "C" fn(usize) -> u64> =
+            let memory: libloading::Symbol<'_, unsafe extern "C" fn(usize, i32) -> u64> =
                 self.library.get(b"played_memory").unwrap();
-            memory(bytes)
+            memory(bytes, device)
+        }
+    }
+
+    /// The same that ends the process when anybody but the driver reaches it.
+    pub fn guarded(&self, device: i32, bytes: usize) -> u64 {
+        unsafe {
+            let memory: libloading::Symbol<'_, unsafe extern "C" fn(usize, i32) -> u64> =
+                self.library.get(b"played_guarded").unwrap();
+            memory(bytes, device)
+        }
+    }
+
+    /// Lets the test look at guarded memory while `work` runs.
+    pub fn opened<T>(&self, work: impl FnOnce() -> T) -> T {
+        unsafe {
+            let open: libloading::Symbol<'_, unsafe extern "C" fn(i32)> =
+                self.library.get(b"played_open").unwrap();
+            open(1);
+            let result = work();
+            open(0);
+            result
+        }
+    }
+
+    /// Makes a device's context the thread's current one; -1 ends that.
+    pub fn enter(&self, device: i32) {
+        unsafe {
+            let enter: libloading::Symbol<'_, unsafe extern "C" fn(i32)> =
+                self.library.get(b"played_enter").unwrap();
+            enter(device);
         }
     }
 }

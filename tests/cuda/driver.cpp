@@ -8,6 +8,7 @@
 #include "convert.cu"
 #include <mutex>
 #include <set>
+#include <sys/mman.h>
 
 typedef int Status;
 typedef uintptr_t Handle;
@@ -23,7 +24,16 @@ struct Launch {
 struct Graph {
     std::vector<Launch> launches;
 };
-std::map<u64, size_t> memory_;
+// Of each device; the first one's is 77.
+const Handle CONTEXT = 77;
+struct Piece {
+    size_t bytes;
+    Handle context;
+    // A host's: only the driver reaches it, and whoever else tries ends the process.
+    bool guarded;
+};
+std::map<u64, Piece> memory_;
+std::map<Handle, Handle> streams_;
 // Streams of the library's own, where each event was recorded last, and others that wait for one of these.
 std::set<Handle> own_, ordered_;
 std::map<Handle, Handle> recorded_;
@@ -33,12 +43,24 @@ Graph *recording_ = nullptr;
 Handle recorder_ = 0;
 size_t limit_ = (size_t)4 << 30, held_ = 0;
 long takes_ = 0, gives_ = 0, launches_ = 0, replays_ = 0, copies_ = 0, fail_at_ = -1;
-long lent_ = 0, busy_ = 0;
+long lent_ = 0, busy_ = 0, waits_ = 0;
+bool opened_ = false;
+std::set<Handle> pins_;
 int failure_ = 0, lost_ = 0, devices_ = 1, version_ = 13000, major_ = 9;
 thread_local std::vector<Handle> stack_;
 Handle next_ = 1000;
 
 Status state() { return lost_; }
+void reach(bool open) {
+    if (opened_) return;
+    for (auto &each : memory_)
+        if (each.second.guarded) mprotect((void *)each.first, (each.second.bytes + 4095) & ~(size_t)4095, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+// While it lives, guarded memory can be reached.
+struct Reach {
+    Reach() { reach(true); }
+    ~Reach() { reach(false); }
+};
 } // namespace
 
 #define CALL extern "C" __attribute__((visibility("default"))) Status
@@ -55,8 +77,8 @@ CALL cuGetErrorName(Status s, const char **t) { return *t = s == 2 ? "CUDA_ERROR
 CALL cuGetErrorString(Status, const char **t) { return *t = "played", 0; }
 CALL cuDeviceGetCount(int *n) { return *n = devices_, 0; }
 CALL cuDeviceGetName(char *to, int length, int) { return snprintf(to, length, "Played device"), 0; }
-CALL cuDeviceGetUuid_v2(unsigned char *to, int) {
-    for (int i = 0; i < 16; i++) to[i] = (unsigned char)(i + 1);
+CALL cuDeviceGetUuid_v2(unsigned char *to, int device) {
+    for (int i = 0; i < 16; i++) to[i] = (unsigned char)(i + 1 + 16 * device);
     return 0;
 }
 CALL cuDeviceTotalMem_v2(size_t *n, int) { return *n = limit_, 0; }
@@ -64,9 +86,10 @@ CALL cuDeviceGetAttribute(int *v, int what, int) {
     // Few multiprocessors, so that small pictures reach the large tiles.
     return *v = what == 16 ? 4 : what == 75 ? major_ : what == 97 ? 232448 : 0, 0;
 }
-CALL cuDevicePrimaryCtxRetain(Handle *c, int) { return *c = 77, 0; }
+CALL cuDevicePrimaryCtxRetain(Handle *c, int device) { return *c = CONTEXT + device, 0; }
 CALL cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 CALL cuCtxPushCurrent_v2(Handle c) {
+    if (c < CONTEXT || c >= CONTEXT + devices_) return 201;
     stack_.push_back(c);
     return 0;
 }
@@ -77,6 +100,10 @@ CALL cuCtxPopCurrent_v2(Handle *c) {
     return 0;
 }
 CALL cuCtxGetCurrent(Handle *c) { return *c = stack_.empty() ? 0 : stack_.back(), 0; }
+CALL cuCtxGetDevice(int *device) {
+    if (stack_.empty()) return 201;
+    return *device = (int)(stack_.back() - CONTEXT), 0;
+}
 CALL cuCtxGetStreamPriorityRange(int *least, int *greatest) {
     *least = 0, *greatest = -5;
     return 0;
@@ -85,10 +112,22 @@ CALL cuStreamCreateWithPriority(Handle *s, unsigned flags, int priority) {
     INSIDE
     if (flags != 1 || priority != 0) return 1;
     own_.insert(next_);
+    streams_[next_] = stack_.back();
     return *s = next_++, 0;
 }
+// A host's streams are told by their numbers: 5000 is one of device 0, 5001 one of device 1.
+CALL cuStreamGetCtx(Handle s, Handle *c) {
+    if (s == 0) return stack_.empty() ? 201 : (*c = stack_.back(), 0);
+    if (streams_.count(s)) return *c = streams_[s], 0;
+    if (s < 5000 || s >= 5000 + (Handle)devices_) return 400; // CUDA_ERROR_INVALID_HANDLE
+    return *c = CONTEXT + (s - 5000), 0;
+}
 CALL cuStreamDestroy_v2(Handle) { return 0; }
-CALL cuStreamSynchronize(Handle) { INSIDE return 0; }
+CALL cuStreamSynchronize(Handle s) {
+    INSIDE
+    if (!own_.count(s)) waits_++;
+    return 0;
+}
 CALL cuStreamWaitEvent(Handle stream, Handle event, unsigned) {
     INSIDE
     auto recorded = recorded_.find(event);
@@ -158,14 +197,14 @@ CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
     // NaNs: what is read before it is written shows.
     memset(memory, 0xff, bytes);
     *to = (u64)memory;
-    memory_[*to] = bytes, held_ += bytes, takes_++;
+    memory_[*to] = {bytes, stack_.back(), false}, held_ += bytes, takes_++;
     return 0;
 }
 CALL cuMemFree_v2(u64 at) {
     INSIDE
     auto found = memory_.find(at);
     if (found == memory_.end()) return 1;
-    held_ -= found->second, gives_++;
+    held_ -= found->second.bytes, gives_++;
     memory_.erase(found);
     free((void *)at);
     return 0;
@@ -175,14 +214,17 @@ CALL cuMemGetInfo_v2(size_t *free, size_t *total) {
     *free = limit_ - held_, *total = limit_;
     return 0;
 }
-static bool inside(u64 at, size_t bytes) {
+// The piece that holds all of these bytes.
+static const Piece *piece(u64 at, size_t bytes) {
     auto after = memory_.upper_bound(at);
-    if (after == memory_.begin()) return bytes == 0;
+    if (after == memory_.begin()) return nullptr;
     --after;
-    return at + bytes <= after->first + after->second;
+    return at + bytes <= after->first + after->second.bytes ? &after->second : nullptr;
 }
+static bool inside(u64 at, size_t bytes) { return bytes == 0 || piece(at, bytes); }
 CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
     INSIDE
+    Reach within;
     if (s == recorder_ || !inside(to, bytes)) return 1;
     copies_++;
     memcpy((void *)to, from, bytes);
@@ -190,6 +232,7 @@ CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
 }
 CALL cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, Handle s) {
     INSIDE
+    Reach within;
     if (s == recorder_ || !inside(from, bytes)) return 1;
     copies_++;
     memcpy(to, (const void *)from, bytes);
@@ -197,6 +240,7 @@ CALL cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, Handle s) {
 }
 CALL cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, Handle s) {
     INSIDE
+    Reach within;
     if (s == recorder_ || !inside(to, bytes) || !inside(from, bytes)) return 1;
     memcpy((void *)to, (const void *)from, bytes);
     return 0;
@@ -216,10 +260,28 @@ struct Copy2D {
 };
 CALL cuMemcpy2DAsync_v2(const Copy2D *c, Handle) {
     INSIDE
-    if (c->src_type != 1 || c->dst_type != 2 || c->src_x || c->src_y || c->dst_x || c->dst_y || c->dst_pitch < c->width) return 1;
-    if (!inside(c->dst_device, c->dst_pitch * (c->height - 1) + c->width)) return 1;
-    for (size_t y = 0; y < c->height; y++)
-        memcpy((char *)c->dst_device + y * c->dst_pitch, (const char *)c->src_host + y * c->src_pitch, c->width);
+    Reach within;
+    bool in = c->src_type == 1 && c->dst_type == 2, out = c->src_type == 2 && c->dst_type == 1;
+    if (!in && !out) return 1;
+    if (c->src_x || c->src_y || c->dst_x || c->dst_y || c->dst_pitch < c->width || c->src_pitch < c->width) return 1;
+    u64 there = in ? c->dst_device : c->src_device;
+    const Piece *found = piece(there, (in ? c->dst_pitch : c->src_pitch) * (c->height - 1) + c->width);
+    // In the context that is current.
+    if (!found || found->context != stack_.back()) return 1;
+    char *to = in ? (char *)there : (char *)c->dst_host;
+    const char *from = in ? (const char *)c->src_host : (const char *)there;
+    for (size_t y = 0; y < c->height; y++) memcpy(to + y * c->dst_pitch, from + y * c->src_pitch, c->width);
+    return 0;
+}
+CALL cuMemHostAlloc(void **to, size_t bytes, unsigned) {
+    INSIDE
+    if (posix_memalign(to, 4096, bytes)) return 2;
+    pins_.insert((Handle)*to);
+    return 0;
+}
+CALL cuMemFreeHost(void *at) {
+    if (!pins_.erase((Handle)at)) return 1;
+    free(at);
     return 0;
 }
 CALL cuModuleLoadData(Handle *m, const void *image) {
@@ -253,14 +315,19 @@ CALL cuLaunchKernel(Handle f, u32 x, u32 y, u32 z, u32 bx, u32 by, u32 bz, u32 s
         recording_->launches.push_back({&kernel, {x, y, z}, bx, shared, {p, p + kernel.size}});
         return 0;
     }
+    // A host's images are written on its streams only.
+    bool lent = !own_.count(s);
+    if (lent) reach(true);
     emulated::run(kernel, {x, y, z}, bx, shared, arguments[0]);
+    if (lent) reach(false);
     return 0;
 }
 CALL cuPointerGetAttribute(void *to, int what, u64 at) {
-    if (!inside(at, 1) || memory_.empty()) return 1;
-    if (what == 1) *(Handle *)to = 77;
+    const Piece *found = piece(at, 1);
+    if (!found) return 1;
+    if (what == 1) *(Handle *)to = found->context;
     else if (what == 2) *(unsigned *)to = 2;
-    else if (what == 9) *(int *)to = 0;
+    else if (what == 9) *(int *)to = (int)(found->context - CONTEXT);
     else return 1;
     return 0;
 }
@@ -291,11 +358,19 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "takes") return takes_;
     if (name == "pieces") return (long)memory_.size();
     if (name == "held") return (long)held_;
+    if (name == "held by 0" || name == "held by 1") {
+        long sum = 0;
+        for (auto &each : memory_)
+            if (each.second.context == CONTEXT + (name.back() - '0')) sum += (long)each.second.bytes;
+        return sum;
+    }
     if (name == "launches") return launches_;
     if (name == "replays") return replays_;
     if (name == "copies") return copies_;
     if (name == "failing") return fail_at_ >= 0;
     if (name == "lent") return lent_;
+    if (name == "waits") return waits_;
+    if (name == "pinned") return (long)pins_.size();
     if (name == "graphs") return (long)graphs_.size();
     if (name == "context") return stack_.empty() ? 0 : (long)stack_.back();
     auto found = emulated::kernels().find(name);
@@ -308,10 +383,29 @@ extern "C" __attribute__((visibility("default"))) const char *played_never() {
         if (!kernel.second.launches) names += kernel.first + " ";
     return names.c_str();
 }
-extern "C" __attribute__((visibility("default"))) u64 played_memory(size_t bytes) {
-    stack_.push_back(77);
+extern "C" __attribute__((visibility("default"))) u64 played_memory(size_t bytes, int device) {
+    stack_.push_back(CONTEXT + device);
     u64 at = 0;
     cuMemAlloc_v2(&at, bytes);
     stack_.pop_back();
     return at;
+}
+// The same that only the driver reaches, aligned to a page.
+extern "C" __attribute__((visibility("default"))) u64 played_guarded(size_t bytes, int device) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    u64 at = (u64)mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memory_[at] = {bytes, CONTEXT + device, true};
+    return at;
+}
+// Lets tests look at it, 1, or nobody, 0.
+extern "C" __attribute__((visibility("default"))) void played_open(int open) {
+    std::lock_guard<std::recursive_mutex> hold(lock_);
+    if (open) reach(true), opened_ = true;
+    else opened_ = false, reach(false);
+}
+// Makes a device's context the thread's current one; -1: ends that.
+extern "C" __attribute__((visibility("default"))) void played_enter(int device) {
+    Handle before;
+    if (device >= 0) cuCtxPushCurrent_v2(CONTEXT + device);
+    else cuCtxPopCurrent_v2(&before);
 }

@@ -1,5 +1,7 @@
-// In: a descriptor. Out: what the node is and can do, as properties. Loads nothing, starts nothing.
+// In: a descriptor. Out: what the node is and can do, as properties. Loads no model, starts nothing; only where the host
+// has CUDA memory to offer is the engine opened and asked for a device.
 #include "actions.h"
+#include "gpu.h"
 #include "openfx/colour.h"
 #include "openfx/gpu.h"
 #include "pictures.h"
@@ -70,11 +72,12 @@ OfxStatus describe(OfxImageEffectHandle effect) {
     index = 0;
     for (P param : {Timing, InputColour, OutputColour, Inpaint, OutputMode, ClipsAsKeyframes})
         props.set(kOfxImageEffectPropClipPreferencesSlaveParam, kParams[param].id, index++);
-    // No GPU is offered until the engine has a device to fill a host's memory with; and it would have to be asked
-    // for without being opened here.
     props.set(kOfxImageEffectPropCPURenderSupported, "true");
-    for (const char *gpu : {kOfxImageEffectPropCudaRenderSupported, kOfxImageEffectPropOpenGLRenderSupported,
-                            kOfxImageEffectPropOpenCLRenderSupported, kOfxImageEffectPropMetalRenderSupported})
+    const char *cuda = takes_cuda() ? "true" : "false";
+    props.set(kOfxImageEffectPropCudaRenderSupported, cuda);
+    props.set(kOfxImageEffectPropCudaStreamSupported, cuda);
+    for (const char *gpu : {kOfxImageEffectPropOpenGLRenderSupported, kOfxImageEffectPropOpenCLRenderSupported,
+                            kOfxImageEffectPropMetalRenderSupported})
         props.set(gpu, "false");
     props.set(kOfxImageEffectPropColourManagementStyle, kOfxImageEffectColourManagementCore);
     props.set(kOfxImageEffectPropColourManagementAvailableConfigs, kOfxConfigIdentifier);

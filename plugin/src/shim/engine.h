@@ -11,7 +11,8 @@ namespace latentblend {
 // What the shim calls, by the names of latentblend.h.
 #define LATENTBLEND_ENGINE_FUNCTIONS(X)                                                                    \
     X(lb_abi_version) X(lb_version_string) X(lb_status_name) X(lb_error_status) X(lb_error_message)         \
-    X(lb_error_free) X(lb_device_count) X(lb_device_get) X(lb_model_options_init) X(lb_model_load)          \
+    X(lb_error_free) X(lb_device_count) X(lb_device_get) X(lb_device_find) X(lb_copy)                       \
+    X(lb_model_options_init) X(lb_model_load)                                                               \
     X(lb_model_retain) X(lb_model_release) X(lb_model_working_size) X(lb_model_unload)                      \
     X(lb_blend_options_init) X(lb_session_new)                                                             \
     X(lb_session_retain) X(lb_session_release) X(lb_session_prepare) X(lb_session_purge)                    \

@@ -13,6 +13,8 @@ struct Failure {
     ofx::OfxStatus status;
     // For a person.
     std::string message;
+    // A device of the engine's has failed, and with it the models on it.
+    bool device = false;
 };
 
 // The host wants no picture any more.

@@ -21,8 +21,8 @@ std::string frame_of(OfxTime time) {
 
 }  // namespace
 
-Image::Image(OfxImageClipHandle clip, OfxTime time, const std::string &what, bool mask)
-    : props_(nullptr), clip_(clip_props(clip)) {
+Image::Image(OfxImageClipHandle clip, OfxTime time, const std::string &what, const Memory &memory, bool mask)
+    : props_(nullptr), clip_(clip_props(clip)), memory_(memory) {
     auto *e = suites().effect;
     OfxPropertySetHandle handle = nullptr;
     if (!clip || !e || !e->clipGetImage || !e->clipReleaseImage ||
@@ -61,6 +61,8 @@ void Image::read(const std::string &what, bool mask) {
     format_ = static_cast<lb_format>(channels << 8 | kind);
     row_bytes_ = props_.number(kOfxImagePropRowBytes);
     const auto least = static_cast<ptrdiff_t>(pixel_bytes()) * (static_cast<ptrdiff_t>(bounds_.x2) - bounds_.x1);
+    // Hosts are known whose buffers on a GPU have no gaps, and who say no more of it.
+    if (memory_.cuda && row_bytes_ == 0) row_bytes_ = least;
     if (std::abs(row_bytes_) < least)
         throw Failure{kOfxStatFailed, "The host's image of " + what + " has rows of " + std::to_string(row_bytes_) +
                                           " bytes: its width wants " + std::to_string(least)};

@@ -8,16 +8,27 @@
 
 namespace latentblend {
 
+// Where a host's images lie.
+struct Memory {
+    // In a CUDA device's memory, in order on the stream; NULL: on the default one, and all of it is to be done when the
+    // action returns.
+    bool cuda = false;
+    void *stream = nullptr;
+};
+
 class Image {
   public:
     // Throws Failure where the host has no image or one of no known format. `what` is what the image is for, in a
     // message. One channel is a known format where `mask` is true.
-    Image(ofx::OfxImageClipHandle clip, ofx::OfxTime time, const std::string &what, bool mask = false);
+    Image(ofx::OfxImageClipHandle clip, ofx::OfxTime time, const std::string &what, const Memory &memory,
+          bool mask = false);
     ~Image();
     Image(const Image &) = delete;
     Image &operator=(const Image &) = delete;
 
     const ofx::OfxRectI &bounds() const { return bounds_; }
+    // Addresses below are this memory's, for nobody but the engine to look at where that is a device's.
+    const Memory &memory() const { return memory_; }
     // What the whole picture covers in this image's pixels.
     ofx::OfxRectI picture(const ofx::OfxRectI &window) const;
     lb_format format() const { return format_; }
@@ -40,6 +51,7 @@ class Image {
 
     Props props_;
     Props clip_;
+    Memory memory_;
     unsigned char *data_ = nullptr;
     ofx::OfxRectI bounds_{0, 0, 0, 0};
     ptrdiff_t row_bytes_ = 0;

@@ -6,6 +6,7 @@
 #include "colour.h"
 #include "failure.h"
 #include "geometry.h"
+#include "gpu.h"
 
 namespace latentblend {
 
@@ -131,6 +132,7 @@ Plane plane_of(const Image &image, const OfxRectI &window) {
     plane.pixel_aspect = image.pixel_aspect();
     image.scale(plane.scale);
     plane.premultiplication = image.premultiplication();
+    plane.memory = image.memory();
     return plane;
 }
 
@@ -147,8 +149,10 @@ Plane plane_at(const Instance &instance, OfxTime time) {
 
 Picture::Picture(OfxImageClipHandle clip, OfxTime time, const char *name, const Plane &plane, lb_transfer transfer,
                  bool mask)
-    : image_(std::make_unique<Image>(clip, time, name, mask)), view_(image_->pixels()), transfer_(transfer) {
+    : image_(std::make_unique<Image>(clip, time, name, plane.memory, mask)), view_(image_->pixels()), transfer_(transfer) {
     if (empty(view_.bounds)) throw Failure{kOfxStatFailed, std::string("The host's image of ") + name + " is empty"};
+    // What it shows is looked at, to tell it from others.
+    if (plane.memory.cuda) own_ = fetched(*image_);
     double scale[2];
     image_->scale(scale);
     for (int i = 0; i < 2; ++i)
@@ -159,7 +163,7 @@ Picture::Picture(OfxImageClipHandle clip, OfxTime time, const char *name, const 
     const std::string state = image_->premultiplication();
     const bool times = state == kOfxImageUnPreMultiplied && plane.premultiplication == kOfxImagePreMultiplied;
     const bool parted = state == kOfxImagePreMultiplied && plane.premultiplication == kOfxImageUnPreMultiplied;
-    if ((times || parted) && !opaque(view_)) own_ = by_alpha(view_, times);
+    if ((times || parted) && !opaque(pixels())) own_ = by_alpha(pixels(), times);
 }
 
 void Picture::lay(const OfxRectI &bounds) {

@@ -39,6 +39,7 @@ struct Plane {
     // 0: not known.
     double scale[2] = {0.0, 0.0};
     std::string premultiplication;
+    Memory memory;
 };
 
 // That of an image to be filled; that at full size, where there is no image yet.

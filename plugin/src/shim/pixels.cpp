@@ -31,18 +31,6 @@ float of_half(uint16_t bits) {
     return bits & 0x8000 ? -value : value;
 }
 
-// An empty picture of `plane`.
-OwnPixels room(lb_format format, const OfxRectI &plane) {
-    OwnPixels own;
-    own.view.format = format;
-    own.view.bounds = plane;
-    const size_t row = own.view.pixel_bytes() * static_cast<size_t>(own.view.width());
-    own.bytes.resize(row * static_cast<size_t>(own.view.height()));
-    own.view.top = own.bytes.data();
-    own.view.down = static_cast<ptrdiff_t>(row);
-    return own;
-}
-
 // A running hash: four sums of 64 bits, each of which every eighth word of four goes into by a multiplication
 // and a rotation, both of which can be undone, so that no sum forgets.
 class Hash {
@@ -87,6 +75,17 @@ class Hash {
 };
 
 }  // namespace
+
+OwnPixels room(lb_format format, const OfxRectI &plane) {
+    OwnPixels own;
+    own.view.format = format;
+    own.view.bounds = plane;
+    const size_t row = own.view.pixel_bytes() * static_cast<size_t>(own.view.width());
+    own.bytes.resize(row * static_cast<size_t>(own.view.height()));
+    own.view.top = own.bytes.data();
+    own.view.down = static_cast<ptrdiff_t>(row);
+    return own;
+}
 
 float value_of(const unsigned char *at, lb_format format) {
     switch (format & 0xff) {

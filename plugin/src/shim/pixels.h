@@ -45,6 +45,9 @@ struct OwnPixels {
     Pixels view;
 };
 
+// An empty picture of `plane`.
+OwnPixels room(lb_format format, const ofx::OfxRectI &plane);
+
 // The pixels as seen on `plane`; what lies beyond their bounds is 0, black and transparent.
 OwnPixels laid(const Pixels &pixels, const ofx::OfxRectI &plane);
 

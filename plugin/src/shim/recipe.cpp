@@ -134,7 +134,9 @@ bool bends_time(const Recipe &recipe) {
 }
 
 std::string model_key(const Recipe &r) {
-    return Key().add(r.model).add(r.device).add(r.ordinal).add(r.precision).add(r.threads).add(r.model_flags).text();
+    Key key;
+    key.add(r.model).add(r.device).add(r.ordinal).add(r.precision).add(r.threads).add(r.model_flags);
+    return key.add(r.beside ? r.beside_ordinal + 1.0 : 0.0).text();
 }
 
 std::string session_key(const Recipe &recipe, const lb_blend_options &o, const Poll &poll) {

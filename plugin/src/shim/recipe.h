@@ -20,6 +20,10 @@ struct Recipe {
     unsigned threads = 0;
     lb_precision precision = LB_PRECISION_AUTO;
     uint32_t model_flags = 0;
+    // Memory of the host's in a CUDA device, onto which the model is to be loaded if it may be any; NULL where that is
+    // the first device anyway. And that device's number.
+    const void *beside = nullptr;
+    unsigned beside_ordinal = 0;
     std::vector<std::pair<std::string, unsigned>> keyframes;
     std::string negative;
     Values values;

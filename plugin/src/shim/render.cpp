@@ -1,12 +1,14 @@
-// In: a render action. Out: the picture at its time, in the host's memory.
+// In: a render action. Out: the picture at its time, in the host's memory, or in that of its GPU.
 #include <cstring>
 #include <vector>
 
 #include "actions.h"
+#include "calls.h"
 #include "card.h"
 #include "colour.h"
 #include "geometry.h"
 #include "image.h"
+#include "gpu.h"
 #include "openfx/gpu.h"
 #include "pictures.h"
 #include "session.h"
@@ -41,9 +43,9 @@ Asked asked(const Props &in) {
 }
 
 // Whether the host put its pixels where this engine cannot write.
-bool on_gpu(const Props &in) {
-    for (const char *name : {kOfxImageEffectPropCudaEnabled, kOfxImageEffectPropOpenGLEnabled,
-                             kOfxImageEffectPropOpenCLEnabled, kOfxImageEffectPropMetalEnabled})
+bool out_of_reach(const Props &in) {
+    for (const char *name :
+         {kOfxImageEffectPropOpenGLEnabled, kOfxImageEffectPropOpenCLEnabled, kOfxImageEffectPropMetalEnabled})
         if (in.flag(name)) return true;
     return false;
 }
@@ -69,7 +71,7 @@ bool card_wanted(const Values &values) {
 class Canvas {
   public:
     Canvas(const Image &image, const OfxRectI &window, bool own) : image_(image), window_(window) {
-        if (own) lines_.resize(row() * static_cast<size_t>(window.y2 - window.y1));
+        if (own) make_lines();
     }
 
     // What the engine is to fill: a part of the window.
@@ -83,6 +85,7 @@ class Canvas {
         if (lines_.empty()) {
             target.data = image_.pixel(part.x1, part.y2 - 1);
             target.row_bytes = -image_.row_bytes();
+            describe_to(&target, image_.memory());
         } else {
             const size_t left = static_cast<size_t>(part.x1 - window_.x1) * image_.pixel_bytes();
             target.data = line(part.y2 - 1) + left;
@@ -93,6 +96,7 @@ class Canvas {
 
     // Nothing at all: black and transparent.
     void clear() {
+        if (image_.memory().cuda) make_lines();
         for (int y = window_.y1; y < window_.y2; ++y)
             std::memset(lines_.empty() ? image_.pixel(window_.x1, y) : line(y), 0, row());
     }
@@ -100,11 +104,25 @@ class Canvas {
     // Hands over what isn't the host's yet: every second line from `field` on, or all (-1).
     void show(int field) {
         if (lines_.empty()) return;
+        if (image_.memory().cuda) return send(field);
         for (int y = window_.y1; y < window_.y2; ++y)
             if (field < 0 || (y & 1) == field) std::memcpy(image_.pixel(window_.x1, y), line(y), row());
     }
 
   private:
+    void make_lines() { lines_.resize(row() * static_cast<size_t>(window_.y2 - window_.y1)); }
+
+    // `show`, into a device's memory.
+    void send(int field) {
+        const int step = field < 0 ? 1 : 2;
+        int top = window_.y2 - 1;
+        if (field >= 0 && (top & 1) != field) --top;
+        const int count = (top - window_.y1 + step) / step;
+        if (top < window_.y1) return;
+        hand_over({line(top), static_cast<ptrdiff_t>(row()) * step, window_.x1, window_.x2 - window_.x1, top, count, step},
+                  image_);
+    }
+
     size_t row() const { return static_cast<size_t>(window_.x2 - window_.x1) * image_.pixel_bytes(); }
     unsigned char *line(int y) { return &lines_[static_cast<size_t>(window_.y2 - 1 - y) * row()]; }
 
@@ -167,7 +185,9 @@ void repaint(Shot &shot, const Recipe &recipe, Pictures &pictures, double place,
     shot.take(*session, t, pictures.place, seen, &plate, LB_OUTPUT_PICTURE);
 }
 
-void picture(Instance &instance, const Asked &a, const Values &values, const Image &image, const OfxRectI &window) {
+// `on_cpu`: a model that may be anywhere is not to be on a GPU.
+void picture(Instance &instance, const Asked &a, const Values &values, const Image &image, const OfxRectI &window,
+             bool on_cpu) {
     const Poll poll = [&](double) {
         auto *e = suites().effect;
         return e->abort && e->abort(instance.effect()) != 0;
@@ -185,11 +205,11 @@ void picture(Instance &instance, const Asked &a, const Values &values, const Ima
     const bool known = !transition && clip_range(instance, range);
     const double place = place_of(values, transition, a.time, known ? range : nullptr);
     Pictures pictures = read_pictures(instance, values, reading, plane, poll);
-    const Recipe recipe = recipe_of(values, shape, a.draft, &pictures);
+    Recipe recipe = recipe_of(values, shape, a.draft, &pictures);
+    if (on_cpu && recipe.device == LB_DEVICE_AUTO) recipe.device = LB_DEVICE_CPU;
 
-    std::string why;
-    const Engine *engine = latentblend::engine(&why);
-    if (!engine) throw Failure{kOfxStatFailed, why};
+    const Engine *engine = &opened_engine();
+    if (image.memory().cuda) stay_near(image, &recipe);
     // What is written in two parts is shown when both are there.
     Canvas canvas(image, window, a.field >= 0 || pictures.plate);
     Shot shot{*engine, canvas, poll, {}, transfer_of(output_colour(instance, values))};
@@ -214,30 +234,54 @@ void picture(Instance &instance, const Asked &a, const Values &values, const Ima
 
 }  // namespace
 
-OfxStatus render(Instance &instance, const Props &in) {
-    // Not a byte behind these pointers is the CPU's to touch.
-    if (on_gpu(in)) {
-        instance.tell("This version renders into the CPU's memory only: switch the host's GPU rendering off for this node");
-        return kOfxStatGPURenderFailed;
-    }
+namespace {
+
+OfxStatus rendered(Instance &instance, const Props &in, const Memory &memory) {
     const Asked a = asked(in);
-    const Image image(instance.output(), a.time, kOfxImageEffectOutputClipName);
+    const Image image(instance.output(), a.time, kOfxImageEffectOutputClipName, memory);
     const OfxRectI window = common(a.window, image.bounds());
     if (empty(window)) return kOfxStatOK;
     const Values values = instance.at(a.time);
     try {
-        picture(instance, a, values, image, window);
+        try {
+            picture(instance, a, values, image, window, false);
+        } catch (const Failure &failure) {
+            if (!failure.device) throw;
+            // Whatever is on that device is of no use any more.
+            free_all();
+            if (memory.cuda || values.integer(Device) == DeviceGpu) throw;
+            picture(instance, a, values, image, window, true);
+        }
         instance.tell("");
         return kOfxStatOK;
     } catch (const Aborted &) {
         // The host asked for it; nothing was written.
         return kOfxStatOK;
     } catch (const Failure &failure) {
-        if (!card_wanted(values)) throw;
+        if (memory.cuda || !card_wanted(values)) throw;
         draw_card(image, window, image.picture(window), failure.message);
         instance.tell(failure.message);
         // A host would throw the picture away with any other status.
         return kOfxStatOK;
+    }
+}
+
+}  // namespace
+
+OfxStatus render(Instance &instance, const Props &in) {
+    // Not a byte behind these pointers can be reached.
+    if (out_of_reach(in)) {
+        instance.tell("This node renders into the CPU's memory or CUDA's only: switch the host's other GPU rendering off");
+        return kOfxStatGPURenderFailed;
+    }
+    const Memory memory = memory_of(in);
+    if (!memory.cuda) return rendered(instance, in, memory);
+    try {
+        return rendered(instance, in, memory);
+    } catch (const Failure &failure) {
+        // The host may make room, or try again with the CPU's memory: then the reason is shown as it is there.
+        instance.tell(failure.message);
+        return failure.status == kOfxStatErrMemory ? kOfxStatGPUOutOfMemory : kOfxStatGPURenderFailed;
     }
 }
 

@@ -5,6 +5,8 @@
 #include <mutex>
 #include <vector>
 
+#include "calls.h"
+
 namespace latentblend {
 
 using namespace ofx;
@@ -18,24 +20,6 @@ constexpr size_t kMostBytes = size_t{1} << 30;
 
 // How the engine begins what it says of a mask that marks nothing that the model could see.
 constexpr char kNothingMarked[] = "the mask marks nothing";
-
-OfxStatus status_of(lb_status status) {
-    switch (status) {
-        case LB_ERROR_OUT_OF_MEMORY: return kOfxStatErrMemory;
-        case LB_ERROR_UNSUPPORTED: return kOfxStatErrUnsupported;
-        default: return kOfxStatFailed;
-    }
-}
-
-// Throws what a call of the engine came to. `error` is freed; by reference, since the call that is the other
-// argument may be evaluated after it.
-void check(const Engine &engine, lb_status status, lb_error *const &error) {
-    if (status == LB_OK) return;
-    const std::string message = engine.lb_error_message(error);
-    engine.lb_error_free(error);
-    if (status == LB_ERROR_CANCELLED) throw Aborted{};
-    throw Failure{status_of(status), message.empty() ? engine.lb_status_name(status) : message};
-}
 
 int32_t told(void *user, const lb_progress *progress) {
     // Called by the engine: nothing may be thrown through it.
@@ -161,6 +145,10 @@ std::shared_ptr<Model> load(const Engine &engine, const Recipe &recipe, const Po
     options.precision = recipe.precision;
     options.threads = recipe.threads;
     options.flags = recipe.model_flags;
+    if (recipe.beside) {
+        options.device_by = LB_DEVICE_BY_POINTER;
+        options.device_what = recipe.beside;
+    }
     const lb_call call = watched(poll);
     lb_model *handle = nullptr;
     lb_error *error = nullptr;
@@ -204,13 +192,6 @@ std::shared_ptr<T> once(Latest<T> Registry::*list, const std::string &key, const
     all.changed.notify_all();
     lock.unlock();
     return made;
-}
-
-const Engine &opened_engine() {
-    std::string why;
-    const Engine *engine = latentblend::engine(&why);
-    if (!engine) throw Failure{kOfxStatFailed, why};
-    return *engine;
 }
 
 std::shared_ptr<Model> model_for(const Engine &engine, const Recipe &recipe, const Poll &poll) {

@@ -106,7 +106,7 @@ pub const UNTOUCHED: u8 = 0xa5;
 pub struct Image {
     pub props: Props,
     pub shape: Shape,
-    memory: Mutex<Vec<u8>>,
+    pub memory: Mutex<Vec<u8>>,
 }
 
 impl Image {

@@ -89,9 +89,12 @@ table! {
     context_release = "cuDevicePrimaryCtxRelease_v2" (c_int);
     context_push = "cuCtxPushCurrent_v2" (Handle);
     context_pop = "cuCtxPopCurrent_v2" (*mut Handle);
+    context_current = "cuCtxGetCurrent" (*mut Handle);
+    context_device = "cuCtxGetDevice" (*mut c_int);
     priorities = "cuCtxGetStreamPriorityRange" (*mut c_int, *mut c_int);
     stream_create = "cuStreamCreateWithPriority" (*mut Handle, c_uint, c_int);
     stream_destroy = "cuStreamDestroy_v2" (Handle);
+    stream_context = "cuStreamGetCtx" (Handle, *mut Handle);
     stream_wait = "cuStreamSynchronize" (Handle);
     capture_begin = "cuStreamBeginCapture_v2" (Handle, c_int);
     capture_end = "cuStreamEndCapture" (Handle, *mut Handle);
@@ -107,6 +110,8 @@ table! {
     event_destroy = "cuEventDestroy_v2" (Handle);
     memory_take = "cuMemAlloc_v2" (*mut Address, usize);
     memory_give = "cuMemFree_v2" (Address);
+    pinned_take = "cuMemHostAlloc" (*mut *mut c_void, usize, c_uint);
+    pinned_give = "cuMemFreeHost" (*mut c_void);
     memory_info = "cuMemGetInfo_v2" (*mut usize, *mut usize);
     copy_in = "cuMemcpyHtoDAsync_v2" (Address, *const c_void, usize, Handle);
     copy_out = "cuMemcpyDtoHAsync_v2" (*mut c_void, Address, usize, Handle);

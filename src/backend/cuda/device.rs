@@ -4,6 +4,7 @@
 //! A thread's current context is what it was before after every function here: a host has its own.
 #![allow(unsafe_code, reason = "functions of the driver")]
 
+use super::back::Pinned;
 use super::calls::{Handle, Status, is_lost};
 use super::driver::{CudaDriver, CudaInfo};
 use super::kernels::CONVERT as CONVERT_NAME;
@@ -46,6 +47,8 @@ pub(crate) struct Device {
     modules: [Handle; 2],
     functions: Mutex<HashMap<&'static str, Handle>>,
     pub(super) memory: Mutex<Memory>,
+    /// By way of which bytes go back to the host.
+    pub(super) pinned: Mutex<Pinned>,
     /// What other streams may still read.
     pub(super) lent: Mutex<Vec<Lent>>,
     /// Held while a graph is recorded or launched: all share one arena.
@@ -90,6 +93,7 @@ impl Device {
             modules: [0; 2],
             functions: Mutex::default(),
             memory: Mutex::default(),
+            pinned: Mutex::default(),
             lent: Mutex::default(),
             replaying: Mutex::default(),
             lost: Mutex::default(),
@@ -262,24 +266,6 @@ impl Device {
         self.check(status, "a copy to the device")
     }
 
-    /// Fills `values` from `address`, after what was queued.
-    pub(super) fn copy_out(&self, values: &mut [f32], address: u64) -> Result<()> {
-        if !matches!(current(), Mode::Run) {
-            return Err(Error::internal("a copy to the host in a recorded step"));
-        }
-        let _entered = self.enter()?;
-        let to = values.as_mut_ptr().cast::<c_void>();
-        // SAFETY: room for that many bytes, which are there at `address` by its owner; waited for below, also
-        // where queueing failed.
-        unsafe {
-            let calls = &self.driver.calls;
-            let status = (calls.copy_out)(to, address, size_of_val(values), self.stream);
-            let waited = (calls.stream_wait)(self.stream);
-            self.check(status, "a copy from the device")?;
-            self.check(waited, "waiting for the device")
-        }
-    }
-
     /// Queues a step of a network, when the one before the last is done: one runs and one waits, so that what was
     /// queued is soon over when a call is cancelled.
     pub(super) fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -376,6 +362,7 @@ impl Drop for Device {
         unsafe {
             let mut before = 0;
             if (calls.context_push)(self.context) == 0 {
+                self.pinned.get_mut().release(calls);
                 for module in self.modules {
                     if module != 0 {
                         (calls.module_unload)(module);

@@ -56,6 +56,11 @@ pub struct CudaInfo {
 }
 
 impl CudaInfo {
+    /// The UUID as NVIDIA's tools write it.
+    pub fn uuid_text(&self) -> String {
+        written(self.uuid)
+    }
+
     /// Fails, with the reason, for a device that the kernels are not made for.
     ///
     /// # Errors
@@ -159,6 +164,18 @@ impl CudaDriver {
         self.version
     }
 
+    /// The device of a UUID, whether or not it can be used.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where there is none, with those that there are.
+    pub fn of_uuid(&self, uuid: [u8; 16]) -> Result<&CudaInfo> {
+        self.devices.iter().find(|device| device.uuid == uuid).ok_or_else(|| {
+            let those: Vec<String> = self.devices.iter().map(CudaInfo::uuid_text).collect();
+            let (uuid, those) = (written(uuid), those.join(", "));
+            Error::invalid(format!("CUDA: no device has the UUID {uuid}: wanted {those}"))
+        })
+    }
+
     /// Device `ordinal`, if it can be used.
     ///
     /// # Errors
@@ -173,6 +190,14 @@ impl CudaDriver {
         info.usable()?;
         Ok(info)
     }
+}
+
+/// "GPU-", and 32 digits in five groups.
+fn written(uuid: [u8; 16]) -> String {
+    let digits = uuid.map(|byte| format!("{byte:02x}")).concat();
+    let (a, b, c, d, e) =
+        (&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]);
+    format!("GPU-{a}-{b}-{c}-{d}-{e}")
 }
 
 fn describe(calls: &Calls, ordinal: i32) -> Result<CudaInfo> {

@@ -1,21 +1,15 @@
-//! In: a caller's picture in the memory of a CUDA device, and its stream. Out: the picture, filled, in order with what
-//! else is on that stream. Whose device and context the memory is of is asked of the driver; the thread's own context
+//! In: a caller's picture in the memory of a CUDA device, and its stream. Out: the picture, filled or read, in order with
+//! what else is on that stream. Whose device and context the memory is of is asked of the driver; the thread's own context
 //! is left as it was.
 #![allow(unsafe_code, reason = "a caller's pixels are reached through its pointer")]
 
-use super::calls::{Address, Copy2D, Handle};
+use super::calls::{Address, Calls, Copy2D, Handle};
 use super::driver::CudaDriver;
-use crate::error::{Error, Result};
+use super::owner::Owner;
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Layout;
-use std::ffi::c_void;
 use std::sync::Arc;
 
-/// CU_POINTER_ATTRIBUTE_*
-mod attribute {
-    pub(super) const CONTEXT: i32 = 1;
-    pub(super) const MEMORY_TYPE: i32 = 2;
-    pub(super) const ORDINAL: i32 = 9;
-}
 /// CU_MEMORYTYPE_*
 const HOST: u32 = 1;
 const DEVICE: u32 = 2;
@@ -27,9 +21,7 @@ pub struct CudaImage {
     top: Address,
     layout: Layout,
     stream: Handle,
-    /// 0 where the memory is of no one context: it has a device then.
-    context: Handle,
-    ordinal: i32,
+    owner: Owner,
 }
 
 impl CudaImage {
@@ -52,29 +44,14 @@ impl CudaImage {
                 "CUDA: image data at {top:#x}: no device's memory"
             )));
         };
-        let mut image = CudaImage { driver, top, layout, stream, context: 0, ordinal: 0 };
-        for address in [first, last] {
-            let mut kind = 0u32;
-            if !image.ask(attribute::MEMORY_TYPE, &mut kind, address) || kind != DEVICE {
-                return Err(Error::invalid(format!(
-                    "CUDA: image data at {address:#x} is no device's memory; wanted LB_MEMORY_HOST for it, or a \
-                     pointer that a CUDA device reads"
-                )));
-            }
-        }
-        let (mut context, mut ordinal) = (0usize, 0i32);
-        if image.ask(attribute::CONTEXT, &mut context, top) {
-            image.context = context;
-        }
-        if image.ask(attribute::ORDINAL, &mut ordinal, top) {
-            image.ordinal = ordinal;
-        }
-        Ok(image)
+        let owner = driver.owner(first)?;
+        driver.owner(last)?;
+        Ok(CudaImage { driver, top, layout, stream, owner })
     }
 
     /// Whether it lies in the memory of that device, in that context where it is of one.
     pub(super) fn is_of(&self, ordinal: u32, context: Handle) -> bool {
-        self.ordinal == ordinal as i32 && (self.context == 0 || self.context == context)
+        self.owner.ordinal == ordinal && (self.owner.context == 0 || self.owner.context == context)
     }
 
     pub(super) fn top(&self) -> Address {
@@ -88,13 +65,6 @@ impl CudaImage {
     /// How its pixels lie, and what they mean.
     pub fn layout(&self) -> &Layout {
         &self.layout
-    }
-
-    /// Asks the driver about an address; false where it knows nothing.
-    fn ask<T>(&self, what: i32, value: &mut T, address: Address) -> bool {
-        let place = std::ptr::from_mut(value).cast::<c_void>();
-        // SAFETY: a place for a value of the type that this attribute has.
-        unsafe { (self.driver.calls.pointer_attribute)(place, what, address) == 0 }
     }
 
     /// The layout of the bytes that [`fill`](Self::fill) takes.
@@ -115,10 +85,7 @@ impl CudaImage {
         let (before, _) = self.layout.extent()?;
         if self.layout.row_bytes < 0 {
             // The lowest address is the bottom row's.
-            for y in 0..height / 2 {
-                let (upper, lower) = bytes.split_at_mut((height - 1 - y) * row);
-                upper[y * row..(y + 1) * row].swap_with_slice(&mut lower[..row]);
-            }
+            turn_over(bytes, row);
         }
         let copy = Copy2D {
             source_kind: HOST,
@@ -131,21 +98,87 @@ impl CudaImage {
             height,
             ..Copy2D::default()
         };
+        // SAFETY: the rows lie in the caller's memory, by the promise made to `from_raw`; a copy from pageable memory
+        // returns when its source has been read.
+        self.within(|calls| {
+            calls.check(unsafe { (calls.copy_2d)(&copy, self.stream) }, "a copy into the image")
+        })
+    }
+
+    /// What the pixels are after all that was queued on the stream, laid out as [`staging`](Self::staging) says.
+    ///
+    /// # Errors
+    /// `Device`, `OutOfMemory`.
+    pub fn fetch(&self) -> Result<Vec<u8>> {
+        let (row, height) = (self.layout.row_length(), self.layout.height);
+        let (before, _) = self.layout.extent()?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(row * height).map_err(|_| {
+            let what = format!("no memory for {} bytes of pixels", row * height);
+            Error::new(ErrorKind::OutOfMemory, what)
+        })?;
+        bytes.resize(row * height, 0);
+        let copy = Copy2D {
+            source_kind: DEVICE,
+            source: self.top - before as u64,
+            source_pitch: self.layout.row_bytes.unsigned_abs(),
+            target_kind: HOST,
+            target_host: bytes.as_mut_ptr().cast(),
+            target_pitch: row,
+            bytes: row,
+            height,
+            ..Copy2D::default()
+        };
+        self.within(|calls| {
+            // SAFETY: as above; there is room for all rows, and it is waited for them, also where queueing failed.
+            let (status, waited) =
+                unsafe { ((calls.copy_2d)(&copy, self.stream), (calls.stream_wait)(self.stream)) };
+            calls.check(status, "a copy out of the image")?;
+            calls.check(waited, "waiting for the image's stream")
+        })?;
+        if self.layout.row_bytes < 0 {
+            turn_over(&mut bytes, row);
+        }
+        Ok(bytes)
+    }
+
+    /// Waits until all that was queued on the stream is done.
+    ///
+    /// # Errors
+    /// `Device`.
+    pub fn wait(&self) -> Result<()> {
+        // SAFETY: a stream of the image's device, by the promise made to `from_raw`.
+        self.within(|calls| {
+            let status = unsafe { (calls.stream_wait)(self.stream) };
+            calls.check(status, "waiting for the image's stream")
+        })
+    }
+
+    /// Runs `work` in the memory's own context.
+    fn within(&self, work: impl FnOnce(&Calls) -> Result<()>) -> Result<()> {
         let calls = &self.driver.calls;
-        let mut context = self.context;
+        let mut context = self.owner.context;
         // SAFETY: the context is the memory's own, or its device's, retained for as long as the process lives (a host
-        // has it in use anyway); it is popped again. The rows lie in the caller's memory, by the promise made to
-        // `from_raw`; a copy from pageable memory returns when its source has been read.
+        // has it in use anyway); it is popped again.
         unsafe {
             if context == 0 {
-                let status = (calls.context_retain)(&mut context, self.ordinal);
+                let status = (calls.context_retain)(&mut context, self.owner.ordinal as i32);
                 calls.check(status, "the context of the image's device")?;
             }
             calls.check((calls.context_push)(context), "the context of the image")?;
-            let status = (calls.copy_2d)(&copy, self.stream);
+            let result = work(calls);
             let mut popped = 0;
             (calls.context_pop)(&mut popped);
-            calls.check(status, "a copy into the image")
+            result
         }
+    }
+}
+
+/// Exchanges the first row for the last, and so on.
+fn turn_over(bytes: &mut [u8], row: usize) {
+    let height = bytes.len() / row.max(1);
+    for y in 0..height / 2 {
+        let (upper, lower) = bytes.split_at_mut((height - 1 - y) * row);
+        upper[y * row..(y + 1) * row].swap_with_slice(&mut lower[..row]);
     }
 }

@@ -5,7 +5,7 @@
 //! an event says that it was read.
 #![allow(unsafe_code, reason = "functions of the driver")]
 
-use super::calls::Handle;
+use super::calls::{Address, Handle};
 use super::device::Device;
 use super::image::CudaImage;
 use super::kernels::{CONVERT, Convert};
@@ -18,14 +18,14 @@ use std::sync::Arc;
 /// CU_EVENT_DISABLE_TIMING
 const UNTIMED: u32 = 2;
 /// Threads of a block, and the most blocks.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
 const BLOCKS: usize = 4096;
 
 /// A decoded picture in the memory of a device.
 pub struct CudaPicture {
-    device: Arc<Device>,
+    pub(super) device: Arc<Device>,
     /// (1, height, width, 3), f32.
-    values: Tensor,
+    pub(super) values: Tensor,
 }
 
 /// What a stream of a caller's reads until an event.
@@ -60,25 +60,16 @@ impl CudaPicture {
         if !image.is_of(device.info.ordinal, device.context) {
             return Err(Error::invalid("an image in another device's or context's memory"));
         }
-        let (layout, size) = (image.layout(), self.size());
-        let target = [layout.width, layout.height];
-        let tables = match placement {
-            Some(placement) => Some(placement.tables(size, target)?),
-            None if size == target => None,
-            None => {
-                return Err(Error::invalid(format!(
-                    "the frame has {}x{} pixels, the image {}x{}: give a placement to resample",
-                    size[0], size[1], target[0], target[1]
-                )));
-            }
-        };
+        let layout = image.layout();
+        let tables = self.tables(layout, placement)?;
         device.take_back();
         let table = match &tables {
             Some(tables) => Some(held(device, &tables.words)?),
             None => None,
         };
-        let parameters = parameters(&self.values, image, layout, tables.as_ref(), table.as_ref())?;
-        let blocks = (layout.width * layout.height).div_ceil(THREADS as usize).min(BLOCKS) as u32;
+        let parameters =
+            parameters(&self.values, image.top(), layout, tables.as_ref(), table.as_ref())?;
+        let blocks = blocks(layout);
         let [ready, read] = device.events()?;
         let lent = Lent { ready, read, _picture: self.values.clone(), _table: table };
         let queued = device.after(image.stream(), ready, device.stream).and_then(|()| {
@@ -89,15 +80,38 @@ impl CudaPicture {
         device.lent.lock().push(lent);
         queued.and(marked)
     }
+
+    /// How the picture is brought into an image; `None`: it has its size.
+    pub(super) fn tables(
+        &self,
+        layout: &Layout,
+        placement: Option<&Placement>,
+    ) -> Result<Option<Tables>> {
+        let (size, target) = (self.size(), [layout.width, layout.height]);
+        match placement {
+            Some(placement) => placement.tables(size, target).map(Some),
+            None if size == target => Ok(None),
+            None => Err(Error::invalid(format!(
+                "the frame has {}x{} pixels, the image {}x{}: give a placement to resample",
+                size[0], size[1], target[0], target[1]
+            ))),
+        }
+    }
+}
+
+/// Blocks of threads that write all pixels.
+pub(super) fn blocks(layout: &Layout) -> u32 {
+    (layout.width * layout.height).div_ceil(THREADS as usize).min(BLOCKS) as u32
 }
 
 fn int(value: usize) -> Result<i32> {
     i32::try_from(value).map_err(|_| Error::invalid(format!("a size of {value} on CUDA")))
 }
 
-fn parameters(
+/// What the kernel is told of a picture and of an image whose top row starts at `top`.
+pub(super) fn parameters(
     values: &Tensor,
-    image: &CudaImage,
+    top: Address,
     layout: &Layout,
     tables: Option<&Tables>,
     table: Option<&Block>,
@@ -106,7 +120,7 @@ fn parameters(
     let channels = layout.format.channels();
     let mut result = Convert {
         picture: values.address(),
-        top: image.top(),
+        top,
         row_bytes: layout.row_bytes as i64,
         table: table.map_or(0, Block::address),
         height: int(height)?,

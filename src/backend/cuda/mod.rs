@@ -4,6 +4,7 @@
 //! Everything runs by kernels of our own (kernels/*.cu) with the driver alone: no library of CUDA's is needed, none
 //! chooses another way to add for another batch, and every launch can be recorded. `docs/cuda.md` has the reasons.
 
+mod back;
 mod calls;
 mod device;
 mod driver;
@@ -11,6 +12,7 @@ mod image;
 mod kernels;
 mod lent;
 mod memory;
+mod owner;
 mod queue;
 mod replay;
 mod search;
@@ -290,6 +292,10 @@ impl Backend for Cuda {
 
     fn picture(&self, x: &Tensor) -> Option<CudaPicture> {
         CudaPicture::new(&self.queue.device, x)
+    }
+
+    fn converts(&self) -> bool {
+        true
     }
 
     fn bucket(&self, branches: usize) -> usize {
