@@ -204,7 +204,7 @@ impl Kernel for Block<'_> {
                     let at = scores[pair * KEYS + block * DEPTH..].as_mut_ptr();
                     let sums = Sums { at, pitch: KEYS, add: false };
                     // SAFETY: the rows are padded as the keys are, to whole tiles; scores have KEYS in a row.
-                    unsafe { multiply::<S>(level, [rows, 2], &[operand], strips, sums) };
+                    unsafe { multiply::<S>(level, [rows, 2], &[operand], strips, sums, &mut ()) };
                 }
             }
             for row in 0..count {
@@ -240,7 +240,9 @@ impl Kernel for Block<'_> {
                     let strips = [strip(column), strip(column + wide - 1)];
                     // SAFETY: weights of `blocks` blocks of tokens, of which the values have as many from `start`
                     // on; rows of `mixed` are padded to whole tiles.
-                    unsafe { multiply::<S>(level, [rows, wide], &[operand], strips, sums) };
+                    unsafe {
+                        multiply::<S>(level, [rows, wide], &[operand], strips, sums, &mut ())
+                    };
                 }
             }
         }

@@ -12,7 +12,7 @@
 use super::finish::Finish;
 use super::packed::{COLUMNS, Packed, TILE};
 use super::source::Source;
-use super::tile::{PITCH, ROWS, Square, multiply};
+use super::tile::{Meanwhile, PITCH, ROWS, Square, multiply};
 use super::vector::{Kernel, Narrow, run};
 use crate::backend::cpu::level::Level;
 use rayon::prelude::*;
@@ -25,6 +25,10 @@ const SHARE: usize = 1 << 21;
 /// Bytes of rows that a task goes through for each strip of weights: what stays in the second level cache beside
 /// a strip or two.
 const ROW_BYTES: usize = 640 << 10;
+
+/// Bytes of strips that rows meet one after the other: those stay in the second level cache, and the results that a row
+/// writes lie side by side.
+const STRIP_BYTES: usize = 512 << 10;
 
 /// What one thread does without stopping.
 struct Task<'a, F> {
@@ -45,34 +49,68 @@ impl<F: Finish> Kernel for Task<'_, F> {
     unsafe fn run<S: Narrow>(self) {
         let Task { level, source, weight, finish, rows, columns } = self;
         let places: Vec<[u32; ROWS]> = rows.clone().map(|tile| source.places(tile)).collect();
-        let mut square = Square::new();
+        // One is finished while the next is computed.
+        let mut squares = [Square::new(), Square::new()];
+        let mut turn = 0;
+        let none =
+            Pending { finish, weight, places: &[], pair: [0; 2], count: 0, sums: std::ptr::null() };
+        let mut pending = none;
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level has proved the instructions.
         let _configured = (level == Level::Amx).then(|| unsafe { super::amx::Configured::new() });
-        for column in columns {
-            let pair = if F::GATED {
-                [column, column + weight.columns() / 2]
-            } else {
-                [2 * column, 2 * column + 1]
-            };
-            let count = if pair[1] < weight.columns() { 2 } else { 1 };
-            let strips = [pair[0], pair[count - 1]].map(|c| weight.strip(c, 0).as_ptr());
+        let strip = size_of_val(weight.strip(0, 0));
+        let group = (STRIP_BYTES / (2 * strip).max(1)).max(1);
+        for first in columns.clone().step_by(group) {
             for (two, places) in rows.clone().step_by(2).zip(places.chunks(2)) {
                 let tiles = [two, two + places.len() - 1];
                 let (operands, segments) = source.operands(tiles);
-                let size = [places.len(), count];
-                // SAFETY: the source hands out rows that hold its blocks, of which the weight has as many, as
-                // `product` checks; the square is as large as they can ask for; each task finishes rows and
-                // columns of its own.
-                unsafe {
-                    multiply::<S>(level, size, &operands[..segments], strips, square.sums());
-                    for (half, places) in places.iter().enumerate() {
-                        let sums = square.0[half * ROWS * PITCH..].as_ptr();
-                        finish.finish::<S>(places, pair, count, weight, sums);
-                    }
+                for column in first..(first + group).min(columns.end) {
+                    let pair = if F::GATED {
+                        [column, column + weight.columns() / 2]
+                    } else {
+                        [2 * column, 2 * column + 1]
+                    };
+                    let count = if pair[1] < weight.columns() { 2 } else { 1 };
+                    let strips = [pair[0], pair[count - 1]].map(|c| weight.strip(c, 0).as_ptr());
+                    let size = [places.len(), count];
+                    let (operands, sums) = (&operands[..segments], squares[turn].sums());
+                    // SAFETY: the source hands out rows that hold its blocks, of which the weight has as many, as
+                    // `product` checks; the square is as large as they can ask for, and not the pending one.
+                    unsafe { multiply::<S>(level, size, operands, strips, sums, &mut pending) };
+                    let (places, sums) = (places.as_flattened(), sums.at.cast_const());
+                    pending = Pending { finish, weight, places, pair, count, sums };
+                    turn = 1 - turn;
                 }
             }
         }
+        // SAFETY: the processor has the instructions.
+        unsafe { pending.part::<S>(1) };
+    }
+}
+
+/// A square of sums that is not yet finished.
+struct Pending<'a, F> {
+    finish: &'a F,
+    weight: &'a Packed,
+    /// Of the rows that are left.
+    places: &'a [u32],
+    pair: [usize; 2],
+    count: usize,
+    /// Of the first of them.
+    sums: *const f32,
+}
+
+impl<F: Finish> Meanwhile for Pending<'_, F> {
+    #[inline(always)]
+    unsafe fn part<S: Narrow>(&mut self, parts: usize) {
+        if self.places.is_empty() {
+            return;
+        }
+        let rows = (2 * ROWS).div_ceil(parts).min(self.places.len());
+        let (now, rest) = self.places.split_at(rows);
+        // SAFETY: the square has these rows; each task finishes rows and columns of its own.
+        unsafe { self.finish.finish::<S>(now, self.pair, self.count, self.weight, self.sums) };
+        (self.places, self.sums) = (rest, self.sums.wrapping_add(rows * PITCH));
     }
 }
 
