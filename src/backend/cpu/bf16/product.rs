@@ -15,6 +15,7 @@ use super::source::Source;
 use super::tile::{Meanwhile, PITCH, ROWS, Square, multiply};
 use super::vector::{Kernel, Narrow, run};
 use crate::backend::cpu::level::Level;
+use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,13 +23,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Products smaller than this many multiplications are done where they are asked for.
 const SHARE: usize = 1 << 21;
 
-/// Bytes of rows that a task goes through for each strip of weights: what stays in the second level cache beside
-/// a strip or two.
-const ROW_BYTES: usize = 640 << 10;
+/// Bytes of rows that a task goes through for each group of strips: what stays in the second level cache beside
+/// those and the next.
+const ROW_BYTES: usize = 1024 << 10;
 
 /// Bytes of strips that rows meet one after the other: those stay in the second level cache, and the results that a row
 /// writes lie side by side.
-const STRIP_BYTES: usize = 512 << 10;
+const STRIP_BYTES: usize = 256 << 10;
+
+/// Bytes of a line of the caches.
+const LINE: usize = 64;
 
 /// What one thread does without stopping.
 struct Task<'a, F> {
@@ -52,19 +56,29 @@ impl<F: Finish> Kernel for Task<'_, F> {
         // One is finished while the next is computed.
         let mut squares = [Square::new(), Square::new()];
         let mut turn = 0;
-        let none =
-            Pending { finish, weight, places: &[], pair: [0; 2], count: 0, sums: std::ptr::null() };
-        let mut pending = none;
+        let (sums, ahead) = (std::ptr::null(), Ahead::default());
+        let mut pending =
+            Pending { finish, weight, places: &[], pair: [0; 2], count: 0, sums, ahead };
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level has proved the instructions.
         let _configured = (level == Level::Amx).then(|| unsafe { super::amx::Configured::new() });
         let strip = size_of_val(weight.strip(0, 0));
         let group = (STRIP_BYTES / (2 * strip).max(1)).max(1);
+        let blocks = weight.blocks() / weight.taps.max(1);
         for first in columns.clone().step_by(group) {
+            let last = (first + group).min(columns.end);
+            let parts = places.len().div_ceil(2) * (last - first) * blocks;
+            let mut ahead = Ahead::default();
+            if group < columns.len() {
+                // The next strips; behind the last most likely the first again, for other rows.
+                let next = if last < columns.end { last } else { columns.start };
+                let next = next..(next + group).min(columns.end);
+                ahead = Ahead::new::<F>(weight, next, parts);
+            }
             for (two, places) in rows.clone().step_by(2).zip(places.chunks(2)) {
                 let tiles = [two, two + places.len() - 1];
                 let (operands, segments) = source.operands(tiles);
-                for column in first..(first + group).min(columns.end) {
+                for column in first..last {
                     let pair = if F::GATED {
                         [column, column + weight.columns() / 2]
                     } else {
@@ -74,11 +88,13 @@ impl<F: Finish> Kernel for Task<'_, F> {
                     let strips = [pair[0], pair[count - 1]].map(|c| weight.strip(c, 0).as_ptr());
                     let size = [places.len(), count];
                     let (operands, sums) = (&operands[..segments], squares[turn].sums());
+                    pending.ahead = ahead;
                     // SAFETY: the source hands out rows that hold its blocks, of which the weight has as many, as
                     // `product` checks; the square is as large as they can ask for, and not the pending one.
                     unsafe { multiply::<S>(level, size, operands, strips, sums, &mut pending) };
                     let (places, sums) = (places.as_flattened(), sums.at.cast_const());
-                    pending = Pending { finish, weight, places, pair, count, sums };
+                    ahead = pending.ahead;
+                    pending = Pending { finish, weight, places, pair, count, sums, ahead };
                     turn = 1 - turn;
                 }
             }
@@ -98,11 +114,59 @@ struct Pending<'a, F> {
     count: usize,
     /// Of the first of them.
     sums: *const f32,
+    ahead: Ahead,
+}
+
+/// Strips that the second level cache is asked for before they are wanted: it holds those that are in use and these,
+/// and memory is idle while products are computed.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// Of the values, of the gates; or two halves.
+    at: [*const bf16; 2],
+    /// In each of both: all that are left, and those that are asked for at a time.
+    lines: usize,
+    step: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Ahead { at: [std::ptr::null(); 2], lines: 0, step: 0 }
+    }
+}
+
+impl Ahead {
+    /// The strips of pairs `columns`, in so many parts.
+    fn new<F: Finish>(weight: &Packed, columns: Range<usize>, parts: usize) -> Self {
+        let strip = |column: usize| weight.strip(column.min(weight.columns() - 1), 0).as_ptr();
+        let at = if F::GATED {
+            [strip(columns.start), strip(columns.start + weight.columns() / 2)]
+        } else {
+            [strip(2 * columns.start), strip(columns.start + columns.end)]
+        };
+        let lines = size_of_val(weight.strip(0, 0)) * columns.len() / LINE;
+        Ahead { at, lines, step: lines.div_ceil(parts.max(1)) }
+    }
+
+    /// # Safety
+    /// The processor has the instructions of `S`.
+    #[inline(always)]
+    unsafe fn part<S: Narrow>(&mut self) {
+        for _ in 0..self.step.min(self.lines) {
+            for at in &mut self.at {
+                // SAFETY: the caller's promise; asking for a line that isn't there does nothing.
+                unsafe { S::ask(*at) };
+                *at = at.wrapping_byte_add(LINE);
+            }
+        }
+        self.lines = self.lines.saturating_sub(self.step);
+    }
 }
 
 impl<F: Finish> Meanwhile for Pending<'_, F> {
     #[inline(always)]
     unsafe fn part<S: Narrow>(&mut self, parts: usize) {
+        // SAFETY: the processor has the instructions.
+        unsafe { self.ahead.part::<S>() };
         if self.places.is_empty() {
             return;
         }
