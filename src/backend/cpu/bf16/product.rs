@@ -69,7 +69,7 @@ impl<F: Finish> Kernel for Task<'_, F> {
             let last = (first + group).min(columns.end);
             let parts = places.len().div_ceil(2) * (last - first) * blocks;
             let mut ahead = Ahead::default();
-            if group < columns.len() {
+            if group < columns.len() && 2 * strip <= STRIP_BYTES {
                 // The next strips; behind the last most likely the first again, for other rows.
                 let next = if last < columns.end { last } else { columns.start };
                 let next = next..(next + group).min(columns.end);
@@ -246,8 +246,11 @@ pub(super) unsafe fn product<F: Finish>(
     let worth = work >= SHARE;
     let (mut high, mut wide) = (tiles.div_ceil((ROW_BYTES / source.tile_bytes().max(1)).max(2)), 1);
     if worth && threads > 1 {
-        // As many bands as threads, or a multiple, so that they end together.
-        high = high.next_multiple_of(threads).min(tiles.div_ceil(2));
+        // As many bands as threads, or a multiple, so that they end together; but where a single one will do, each
+        // weight is read by one thread only.
+        if high > 1 || columns < 4 * threads {
+            high = high.next_multiple_of(threads).min(tiles.div_ceil(2));
+        }
         wide = (4 * threads).div_ceil(high).min(columns);
     }
     share(high * wide, worth, |index| {
