@@ -9,7 +9,9 @@
 //! by `Level::Amx`) and a thread that has called [`Configured::new`]; and operands as their own text says.
 #![allow(unsafe_code, reason = "instructions as text")]
 
-use super::tile::{Operand, ROWS, Sums};
+use super::packed::DEPTH;
+use super::tile::{Meanwhile, Operand, ROWS, Sums};
+use super::vector::Narrow;
 use half::bf16;
 use std::arch::asm;
 
@@ -52,33 +54,27 @@ impl Drop for Configured {
     }
 }
 
-/// The loop over blocks and taps around the loads and products of one step.
+/// The loop over the taps of a block around the loads and products of one step.
 macro_rules! steps {
-    ($operand:ident, $strips:ident, $($line:literal),*) => {
+    ($operand:ident, $rows:ident, $strips:ident, $($line:literal),*) => {
         asm!(
+            "xor {tap:e}, {tap:e} /* not always of use: {a1} */",
             "2:",
-            "xor {tap:e}, {tap:e}",
-            "3:",
             "mov {offset}, [{taps} + {tap}*8]",
             $($line,)*
             "add {b0}, 1024",
             "add {b1}, 1024",
             "inc {tap}",
             "cmp {tap}, {count}",
-            "jb 3b",
-            "add {a0}, 64",
-            "add {a1}, 64",
-            "dec {blocks}",
-            "jnz 2b",
+            "jb 2b",
             tap = out(reg) _,
             offset = out(reg) _,
             taps = in(reg) $operand.taps.as_ptr(),
             count = in(reg) $operand.taps.len(),
-            a0 = inout(reg) $operand.at[0] => _,
-            a1 = inout(reg) $operand.at[1] => _,
+            a0 = in(reg) $rows[0],
+            a1 = in(reg) $rows[1],
             b0 = inout(reg) $strips[0],
             b1 = inout(reg) $strips[1],
-            blocks = inout(reg) $operand.blocks => _,
             pitch = in(reg) 2 * $operand.pitch,
             line = in(reg) 64usize,
             options(nostack, readonly),
@@ -91,11 +87,12 @@ macro_rules! steps {
 /// # Safety
 /// As `tile::multiply`.
 #[inline(always)]
-pub(super) unsafe fn multiply(
+pub(super) unsafe fn multiply<S: Narrow>(
     size: [usize; 2],
     operands: &[Operand<'_>],
     mut strips: [*const bf16; 2],
     sums: Sums,
+    meanwhile: &mut impl Meanwhile,
 ) {
     let (c, pitch) = (sums.at, 4 * sums.pitch);
     let d = c.wrapping_add(ROWS * sums.pitch);
@@ -121,53 +118,67 @@ pub(super) unsafe fn multiply(
                 options(nostack)
             );
         }
-        for operand in operands.iter().filter(|o| o.blocks > 0 && !o.taps.is_empty()) {
-            match size {
-                [2, 2] => steps!(
-                    operand,
-                    strips,
-                    "tileloadd tmm6, [{b0} + {line}]",
-                    "lea {offset}, [{a0} + {offset}*2]",
-                    "tileloadd tmm4, [{offset} + {pitch}]",
-                    "sub {offset}, {a0}",
-                    "add {offset}, {a1}",
-                    "tileloadd tmm7, [{b1} + {line}]",
-                    "tileloadd tmm5, [{offset} + {pitch}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7"
-                ),
-                [2, _] => steps!(
-                    operand,
-                    strips,
-                    "tileloadd tmm6, [{b0} + {line}]",
-                    "lea {offset}, [{a0} + {offset}*2]",
-                    "tileloadd tmm4, [{offset} + {pitch}]",
-                    "sub {offset}, {a0}",
-                    "add {offset}, {a1}",
-                    "tileloadd tmm5, [{offset} + {pitch}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm2, tmm5, tmm6"
-                ),
-                [_, 2] => steps!(
-                    operand,
-                    strips,
-                    "tileloadd tmm6, [{b0} + {line}]",
-                    "lea {offset}, [{a0} + {offset}*2]",
-                    "tileloadd tmm4, [{offset} + {pitch}]",
-                    "tileloadd tmm7, [{b1} + {line}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7"
-                ),
-                _ => steps!(
-                    operand,
-                    strips,
-                    "tileloadd tmm6, [{b0} + {line}]",
-                    "lea {offset}, [{a0} + {offset}*2]",
-                    "tileloadd tmm4, [{offset} + {pitch}]",
-                    "tdpbf16ps tmm0, tmm4, tmm6"
-                ),
+        let operands = operands.iter().filter(|o| !o.taps.is_empty());
+        let parts = operands.clone().map(|o| o.blocks).sum();
+        if parts == 0 {
+            meanwhile.part::<S>(1);
+        }
+        for operand in operands {
+            let mut rows = operand.at;
+            for _ in 0..operand.blocks {
+                match size {
+                    [2, 2] => steps!(
+                        operand,
+                        rows,
+                        strips,
+                        "tileloadd tmm6, [{b0} + {line}]",
+                        "lea {offset}, [{a0} + {offset}*2]",
+                        "tileloadd tmm4, [{offset} + {pitch}]",
+                        "sub {offset}, {a0}",
+                        "add {offset}, {a1}",
+                        "tileloadd tmm7, [{b1} + {line}]",
+                        "tileloadd tmm5, [{offset} + {pitch}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7"
+                    ),
+                    [2, _] => steps!(
+                        operand,
+                        rows,
+                        strips,
+                        "tileloadd tmm6, [{b0} + {line}]",
+                        "lea {offset}, [{a0} + {offset}*2]",
+                        "tileloadd tmm4, [{offset} + {pitch}]",
+                        "sub {offset}, {a0}",
+                        "add {offset}, {a1}",
+                        "tileloadd tmm5, [{offset} + {pitch}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm2, tmm5, tmm6"
+                    ),
+                    [_, 2] => steps!(
+                        operand,
+                        rows,
+                        strips,
+                        "tileloadd tmm6, [{b0} + {line}]",
+                        "lea {offset}, [{a0} + {offset}*2]",
+                        "tileloadd tmm4, [{offset} + {pitch}]",
+                        "tileloadd tmm7, [{b1} + {line}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm1, tmm4, tmm7"
+                    ),
+                    _ => steps!(
+                        operand,
+                        rows,
+                        strips,
+                        "tileloadd tmm6, [{b0} + {line}]",
+                        "lea {offset}, [{a0} + {offset}*2]",
+                        "tileloadd tmm4, [{offset} + {pitch}]",
+                        "tdpbf16ps tmm0, tmm4, tmm6"
+                    ),
+                }
+                rows = rows.map(|row| row.wrapping_add(DEPTH));
+                meanwhile.part::<S>(parts);
             }
         }
         asm!("tilestored [{c} + {pitch}], tmm0", c = in(reg) c, pitch = in(reg) pitch, options(nostack));

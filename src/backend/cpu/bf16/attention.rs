@@ -8,10 +8,12 @@
 //! operands as their own text says.
 #![allow(unsafe_code, reason = "vector kernels, results shared among threads")]
 
-use super::packed::{COLUMNS, DEPTH, TILE};
+use super::head::{Head, Part};
+use super::packed::{COLUMNS, DEPTH};
 use super::product::share;
 use super::tensor::Brain;
-use super::tile::{Operand, ROWS, Sums, multiply};
+use super::tile::Meanwhile;
+use super::units::{KEYS, PAIR, QUERIES, Unit, Work};
 use super::vector::{Kernel, Narrow, narrow_some, run};
 use crate::backend::cpu::finish::load_some;
 use crate::backend::cpu::level::Level;
@@ -19,92 +21,10 @@ use crate::backend::cpu::memory::Pool;
 use half::bf16;
 use std::sync::Arc;
 
-/// Queries that are scored at a time.
-const PAIR: usize = 2 * ROWS;
-/// Queries of a task.
-const QUERIES: usize = 2 * PAIR;
-/// The most keys of a block: what stands in the cache beside their values.
-const KEYS: usize = 128;
 /// The score of a key that is hidden.
 const HIDDEN: f32 = -1e30;
 /// How far scores may rise above the maximum, as a power of 2.
 const RISE: f32 = 8.0;
-
-/// Rows of values: `width` values from `start` on, every `pitch`.
-#[derive(Clone, Copy)]
-pub(super) struct Part<'a> {
-    pub(super) values: &'a [bf16],
-    pub(super) pitch: usize,
-    pub(super) start: usize,
-    pub(super) width: usize,
-}
-
-impl Part<'_> {
-    fn rows(&self) -> usize {
-        self.values.len() / self.pitch
-    }
-
-    fn row(&self, row: usize) -> &[bf16] {
-        &self.values[row * self.pitch + self.start..][..self.width]
-    }
-}
-
-/// Keys and values of one head in tiles (see `packed.rs`): of the keys the inputs are the width and the outputs
-/// tokens, of the values it is the other way round.
-pub(super) struct Head {
-    keys: Brain,
-    values: Brain,
-    tokens: usize,
-    width: usize,
-}
-
-impl Head {
-    pub(super) fn new(pool: &Arc<Pool>, keys: Part<'_>, values: Part<'_>) -> Self {
-        let (tokens, width) = (keys.rows(), keys.width);
-        let (deep, long) = (width.div_ceil(DEPTH), tokens.div_ceil(DEPTH));
-        // Whole blocks of tokens on both sides.
-        let mut packed_keys = Brain::take(pool, 2 * long * deep * TILE);
-        for (index, tile) in packed_keys.values_mut().chunks_exact_mut(TILE).enumerate() {
-            let (first, block) = (index / deep * COLUMNS, index % deep * DEPTH);
-            for column in 0..COLUMNS {
-                let row: &[bf16] =
-                    if first + column < tokens { keys.row(first + column) } else { &[] };
-                let row = row.get(block..).unwrap_or_default();
-                if row.len() >= DEPTH {
-                    for (pair, values) in row[..DEPTH].chunks_exact(2).enumerate() {
-                        tile[(pair * COLUMNS + column) * 2..][..2].copy_from_slice(values);
-                    }
-                } else {
-                    for place in 0..DEPTH {
-                        let value = row.get(place).copied().unwrap_or(bf16::ZERO);
-                        tile[(place / 2 * COLUMNS + column) * 2 + place % 2] = value;
-                    }
-                }
-            }
-        }
-        let mut packed_values = Brain::take(pool, width.div_ceil(COLUMNS) * long * TILE);
-        for (index, tile) in packed_values.values_mut().chunks_exact_mut(TILE).enumerate() {
-            let (first, block) = (index / long * COLUMNS, index % long * DEPTH);
-            for (pair, both) in tile.chunks_exact_mut(2 * COLUMNS).enumerate() {
-                for half in 0..2 {
-                    let token = block + 2 * pair + half;
-                    let row: &[bf16] = if token < tokens { values.row(token) } else { &[] };
-                    let row = row.get(first..).unwrap_or_default();
-                    if row.len() >= COLUMNS {
-                        for (places, &value) in both.chunks_exact_mut(2).zip(&row[..COLUMNS]) {
-                            places[half] = value;
-                        }
-                    } else {
-                        for (column, places) in both.chunks_exact_mut(2).enumerate() {
-                            places[half] = row.get(column).copied().unwrap_or(bf16::ZERO);
-                        }
-                    }
-                }
-            }
-        }
-        Head { keys: packed_keys, values: packed_values, tokens, width }
-    }
-}
 
 /// Where results stand: rows of `pitch` values.
 #[derive(Clone, Copy)]
@@ -168,7 +88,7 @@ impl Kernel for Block<'_> {
         // SAFETY: the level has proved the instructions.
         let _configured = (level == Level::Amx).then(|| unsafe { super::amx::Configured::new() });
         let (tokens, width) = (head.tokens, head.width);
-        let (deep, long) = (width.div_ceil(DEPTH), tokens.div_ceil(DEPTH));
+        let deep = width.div_ceil(DEPTH);
         let padded = deep * DEPTH;
         let query = scratch.queries.values_mut();
         for (row, query) in query.chunks_exact_mut(padded).enumerate() {
@@ -180,72 +100,57 @@ impl Kernel for Block<'_> {
             }
             rest.fill(bf16::ZERO);
         }
-        let query = query.as_ptr();
-        let weights = scratch.weights.values_mut().as_mut_ptr();
         let (scores, mixed) = scratch.sums.values_mut().split_at_mut(QUERIES * KEYS);
         mixed.fill(0.0);
-        let scale = std::f32::consts::LOG2_E / (width as f32).sqrt();
+        let work = Work {
+            level,
+            head,
+            first,
+            causal,
+            queries: query.as_ptr(),
+            scores: scores.as_mut_ptr(),
+            weights: scratch.weights.values_mut().as_mut_ptr(),
+            mixed: mixed.as_mut_ptr(),
+            scale: std::f32::consts::LOG2_E / (width as f32).sqrt(),
+        };
         let mut state = State { highest: [f32::NEG_INFINITY; QUERIES], sums: [[0.0; 16]; QUERIES] };
+        // A unit of work is a pair of tiles of queries and a block of keys: all pairs, then the next block.
         let end = if causal { tokens.min(first + count) } else { tokens };
-        let strip = deep * TILE;
-        for start in (0..end).step_by(KEYS) {
+        let pairs = count.div_ceil(PAIR).max(1);
+        let units = end.div_ceil(KEYS) * pairs;
+        let unit = |unit: usize| {
+            let (start, first) = (unit / pairs * KEYS, unit % pairs * PAIR);
             let blocks = KEYS.min(end - start).div_ceil(DEPTH);
-            let keys = &head.keys.values()[start / COLUMNS * strip..];
-            for pair in (0..count).step_by(PAIR) {
-                let at = |tile: usize| query.wrapping_add((pair + tile * ROWS) * padded);
-                let operand =
-                    Operand { at: [at(0), at(1)], pitch: padded, taps: &[0], blocks: deep };
-                let rows = if count - pair > ROWS { 2 } else { 1 };
-                for block in 0..blocks {
-                    let strips = [
-                        keys[2 * block * strip..].as_ptr(),
-                        keys[(2 * block + 1) * strip..].as_ptr(),
-                    ];
-                    let at = scores[pair * KEYS + block * DEPTH..].as_mut_ptr();
-                    let sums = Sums { at, pitch: KEYS, add: false };
-                    // SAFETY: the rows are padded as the keys are, to whole tiles; scores have KEYS in a row.
-                    unsafe { multiply::<S>(level, [rows, 2], &[operand], strips, sums) };
-                }
+            Unit { start, blocks, first, rows: PAIR.min(count - first) }
+        };
+        // While one unit's scores become weights, the processor's products make the scores of the next and mix what
+        // the one before has weighed; but a single pair has one place for scores and weights.
+        let lag = usize::from(pairs > 1);
+        // SAFETY: the level has proved the instructions; the scratch has room for all pairs, and no two units that
+        // are under way at once are of the same pair.
+        unsafe {
+            if units > 0 {
+                work.score::<S>(unit(0), &mut ());
             }
-            for row in 0..count {
-                let token = first + row;
-                let seen = if causal { (token + 1).min(tokens) } else { tokens };
-                let seen = seen.saturating_sub(start).min(blocks * DEPTH);
-                let scores = &mut scores[row * KEYS..][..blocks * DEPTH];
-                scores[seen..].fill(HIDDEN);
-                let mixed = &mut mixed[row * padded..][..padded];
-                // SAFETY: whole vectors; weights have KEYS in a row.
-                unsafe {
-                    let out = weights.add(row * KEYS);
-                    match (blocks * DEPTH == KEYS, S::LANES) {
-                        (true, 16) => state.weigh::<S, 8>(row, scores, scale, mixed, out),
-                        (true, 8) => state.weigh::<S, 16>(row, scores, scale, mixed, out),
-                        _ => state.weigh::<S, 0>(row, scores, scale, mixed, out),
-                    }
+            for turn in 0..units {
+                let mut weigh = Weigh::new(&work, &mut state, unit(turn));
+                if lag == 0 {
+                    weigh.rest::<S>();
                 }
+                if turn + 1 < units {
+                    work.score::<S>(unit(turn + 1), &mut weigh);
+                }
+                if turn >= lag {
+                    work.mix::<S>(unit(turn - lag), &mut weigh);
+                }
+                weigh.rest::<S>();
             }
-            for pair in (0..count).step_by(PAIR) {
-                let rows = if count - pair > ROWS { 2 } else { 1 };
-                let at =
-                    |tile: usize| weights.wrapping_add((pair + tile * ROWS) * KEYS).cast_const();
-                let operand = Operand { at: [at(0), at(1)], pitch: KEYS, taps: &[0], blocks };
-                let strips = width.div_ceil(COLUMNS);
-                for column in (0..strips).step_by(2) {
-                    let wide = 2.min(strips - column);
-                    let strip = |column: usize| {
-                        head.values.values()[(column * long + start / DEPTH) * TILE..].as_ptr()
-                    };
-                    let at = mixed[pair * padded + column * COLUMNS..].as_mut_ptr();
-                    let sums = Sums { at, pitch: padded, add: true };
-                    let strips = [strip(column), strip(column + wide - 1)];
-                    // SAFETY: weights of `blocks` blocks of tokens, of which the values have as many from `start`
-                    // on; rows of `mixed` are padded to whole tiles.
-                    unsafe { multiply::<S>(level, [rows, wide], &[operand], strips, sums) };
-                }
+            if lag == 1 && units > 0 {
+                work.mix::<S>(unit(units - 1), &mut ());
             }
         }
         for row in 0..count {
-            let mixed = &mixed[row * padded..][..width];
+            let mixed = &scratch.sums.values()[QUERIES * KEYS + row * padded..][..width];
             let out = out.at.wrapping_add(row * out.pitch);
             // SAFETY: vectors within the row; each task writes its own queries' rows and its own head's columns.
             unsafe {
@@ -258,6 +163,72 @@ impl Kernel for Block<'_> {
                 }
             }
         }
+    }
+}
+
+/// Turns the scores of a unit into weights, some rows at a time.
+struct Weigh<'a> {
+    work: &'a Work<'a>,
+    state: &'a mut State,
+    unit: Unit,
+    /// Rows that are done, and that are done at a time.
+    done: usize,
+    step: usize,
+}
+
+impl<'a> Weigh<'a> {
+    fn new(work: &'a Work<'a>, state: &'a mut State, unit: Unit) -> Self {
+        // As many parts as the products of a unit have.
+        let strips = work.head.width.div_ceil(COLUMNS).div_ceil(2);
+        let parts = unit.blocks * (work.deep() + strips);
+        Weigh { work, state, unit, done: 0, step: unit.rows.div_ceil(parts.max(1)) }
+    }
+
+    /// All rows that are left.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`, and nobody else uses these queries' scores and weights and what they
+    /// mixed.
+    #[inline(always)]
+    unsafe fn rest<S: Narrow>(&mut self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.rows::<S>(self.unit.rows - self.done) }
+    }
+
+    /// # Safety
+    /// As for [`Weigh::rest`].
+    #[inline(always)]
+    unsafe fn rows<S: Narrow>(&mut self, count: usize) {
+        let (work, Unit { start, blocks, first, .. }) = (self.work, self.unit);
+        let (tokens, padded) = (work.head.tokens, work.deep() * DEPTH);
+        for row in first + self.done..first + self.done + count {
+            let token = work.first + row;
+            let seen = if work.causal { (token + 1).min(tokens) } else { tokens };
+            let seen = seen.saturating_sub(start).min(blocks * DEPTH);
+            // SAFETY: scores, weights and sums have so many values in a row; whole vectors.
+            unsafe {
+                let scores = work.scores.add(row * KEYS);
+                let scores = std::slice::from_raw_parts_mut(scores, blocks * DEPTH);
+                scores[seen..].fill(HIDDEN);
+                let mixed = std::slice::from_raw_parts_mut(work.mixed.add(row * padded), padded);
+                let out = work.weights.add(row * KEYS);
+                match (blocks * DEPTH == KEYS, S::LANES) {
+                    (true, 16) => self.state.weigh::<S, 8>(row, scores, work.scale, mixed, out),
+                    (true, 8) => self.state.weigh::<S, 16>(row, scores, work.scale, mixed, out),
+                    _ => self.state.weigh::<S, 0>(row, scores, work.scale, mixed, out),
+                }
+            }
+        }
+        self.done += count;
+    }
+}
+
+impl Meanwhile for Weigh<'_> {
+    #[inline(always)]
+    unsafe fn part<S: Narrow>(&mut self, _: usize) {
+        let count = self.step.min(self.unit.rows - self.done);
+        // SAFETY: whoever made this promises what `rest` asks for.
+        unsafe { self.rows::<S>(count) }
     }
 }
 

@@ -9,7 +9,7 @@ use super::function::gelu;
 use super::packed::{COLUMNS, Packed};
 use super::source::NOWHERE;
 use super::tensor::{Brain, Data, Tensor};
-use super::tile::{PITCH, ROWS};
+use super::tile::PITCH;
 use super::vector::{Narrow, narrow_some, widen_some};
 use crate::backend::cpu::finish::{load_some, store_some};
 use crate::backend::cpu::function::activate;
@@ -76,13 +76,13 @@ pub(super) trait Finish: Sync {
     /// Whether outputs of the first half are wanted beside those of the second.
     const GATED: bool;
 
-    /// `sums` holds a tile of rows, which stand at `places` in the result, and `count` tiles of outputs.
+    /// `sums` holds rows, which stand at `places` in the result, of `count` tiles of outputs.
     ///
     /// # Safety
     /// The processor has the instructions of `S`; no other thread is given these rows and columns.
     unsafe fn finish<S: Narrow>(
         &self,
-        places: &[u32; ROWS],
+        places: &[u32],
         columns: [usize; 2],
         count: usize,
         weight: &Packed,
@@ -143,7 +143,7 @@ impl Finish for Write<'_> {
     #[inline(always)]
     unsafe fn finish<S: Narrow>(
         &self,
-        places: &[u32; ROWS],
+        places: &[u32],
         [column, _]: [usize; 2],
         count: usize,
         weight: &Packed,
@@ -176,7 +176,7 @@ impl Write<'_> {
     #[inline(always)]
     unsafe fn whole<S: Narrow, const RESIDUAL: bool>(
         &self,
-        places: &[u32; ROWS],
+        places: &[u32],
         first: usize,
         weight: &Packed,
         sums: *const f32,
@@ -213,7 +213,7 @@ impl Write<'_> {
     #[inline(always)]
     unsafe fn rows<S: Narrow>(
         &self,
-        places: &[u32; ROWS],
+        places: &[u32],
         first: usize,
         width: usize,
         weight: &Packed,
@@ -262,7 +262,7 @@ impl Finish for Gate {
     #[inline(always)]
     unsafe fn finish<S: Narrow>(
         &self,
-        places: &[u32; ROWS],
+        places: &[u32],
         [value, gate]: [usize; 2],
         _: usize,
         weight: &Packed,

@@ -190,7 +190,7 @@ impl Kernel for Product<'_> {
         let _configured = (level == Level::Amx).then(|| unsafe { super::amx::Configured::new() });
         let sums = super::tile::Sums { add, ..square.sums() };
         // SAFETY: the test hands in rows and strips that are as long as their sizes say.
-        unsafe { multiply::<S>(level, size, operands, strips, sums) }
+        unsafe { multiply::<S>(level, size, operands, strips, sums, &mut ()) }
     }
 }
 

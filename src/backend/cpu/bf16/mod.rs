@@ -10,6 +10,8 @@ mod band;
 mod conv;
 mod finish;
 mod function;
+mod head;
+mod heads;
 #[cfg(test)]
 mod instructions;
 mod norm;
@@ -21,6 +23,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod units;
 mod vector;
 
 use crate::backend::cpu::memory::{Pool, Tensor as Full};
@@ -29,17 +32,16 @@ use crate::backend::{
     Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Sources,
 };
 use crate::error::{Error, Result};
-use attention::{Head, Part, attend};
 use band::Filling;
 pub(in crate::backend) use conv::Conv;
 use finish::{Gate, Result16, Write};
 use norm::{Target, normalize};
 use packed::{COLUMNS, Packed};
-use product::{product, share};
+use product::product;
 use source::{Layout, Padded, Places, Source};
 use statistics::Factors;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 pub(in crate::backend) use tensor::Tensor;
 use tensor::{Brain, Data};
 
@@ -332,29 +334,7 @@ impl Backend for CpuBf16 {
     }
 
     fn self_attention(&self, qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
-        let qkv = qkv.brain(&self.pool);
-        let [n, h, w, c3] = qkv.shape;
-        let (c, size) = (c3 / 3, h * w * c3);
-        let width = c / heads;
-        let part = |sample: usize, kind: usize, head: usize| Part {
-            values: &qkv.values()[sample * size..(sample + 1) * size],
-            pitch: c3,
-            start: kind * c + head * width,
-            width,
-        };
-        let packed: Vec<OnceLock<Head>> = (0..n * heads).map(|_| OnceLock::new()).collect();
-        share(n * heads, qkv.values().len() >= 1 << 15, |index| {
-            let (sample, head) = (index / heads, index % heads);
-            packed[index].get_or_init(|| {
-                Head::new(&self.pool, part(sample, 1, head), part(sample, 2, head))
-            });
-        });
-        let packed: Vec<Head> = packed.into_iter().filter_map(OnceLock::into_inner).collect();
-        let mut out = Brain::take(&self.pool, n * h * w * c);
-        let queries = |sample, head| part(sample, 0, head);
-        let head = |sample: usize, head: usize| &packed[sample * heads + head];
-        attend(self.level, &self.pool, [n, heads], queries, head, causal, out.values_mut());
-        Ok(Tensor::new([n, h, w, c], out))
+        Ok(heads::of_themselves(self.level, &self.pool, &qkv.brain(&self.pool), heads, causal))
     }
 
     fn cross_attention(
@@ -365,42 +345,7 @@ impl Backend for CpuBf16 {
         heads: usize,
     ) -> Result<Tensor> {
         let (q, keys_values) = (q.brain(&self.pool), keys_values.brain(&self.pool));
-        let [n, h, w, c] = q.shape;
-        let [prompts, _, tokens, c2] = keys_values.shape;
-        let width = c / heads;
-        let part = |prompt: usize, start: usize| Part {
-            values: &keys_values.values()[prompt * tokens * c2..(prompt + 1) * tokens * c2],
-            pitch: c2,
-            start,
-            width,
-        };
-        if rows.iter().any(|&row| row >= prompts) {
-            return Err(Error::internal("a sample reads a prompt that is not there"));
-        }
-        let mut used = rows.to_vec();
-        used.sort_unstable();
-        used.dedup();
-        let packed: Vec<OnceLock<Head>> =
-            used.iter().flat_map(|_| (0..heads).map(|_| OnceLock::new())).collect();
-        share(packed.len(), packed.len() * tokens * width >= 1 << 15, |index| {
-            let (prompt, start) = (used[index / heads], index % heads * width);
-            packed[index].get_or_init(|| {
-                Head::new(&self.pool, part(prompt, start), part(prompt, c + start))
-            });
-        });
-        let packed: Vec<Head> = packed.into_iter().filter_map(OnceLock::into_inner).collect();
-        let mut out = Brain::take(&self.pool, n * h * w * c);
-        let queries = |sample: usize, head: usize| Part {
-            values: &q.values()[sample * h * w * c..(sample + 1) * h * w * c],
-            pitch: c,
-            start: head * width,
-            width,
-        };
-        let head = |sample: usize, head: usize| {
-            &packed[used.partition_point(|&prompt| prompt < rows[sample]) * heads + head]
-        };
-        attend(self.level, &self.pool, [n, heads], queries, head, false, out.values_mut());
-        Ok(Tensor::new([n, h, w, c], out))
+        heads::of_others(self.level, &self.pool, &q, (&keys_values, rows), heads)
     }
 
     fn combine(&self, terms: &[(&Tensor, &[f32])]) -> Result<Tensor> {

@@ -57,13 +57,28 @@ pub(super) struct Sums {
     pub(super) add: bool,
 }
 
+/// What a thread does a bit at a time while the processor's own products are under way, which leave its vectors idle.
+pub(super) trait Meanwhile {
+    /// A part of it, all being done after `parts` calls.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`; whoever made this promises the rest.
+    unsafe fn part<S: Narrow>(&mut self, parts: usize);
+}
+
+/// Nothing.
+impl Meanwhile for () {
+    #[inline(always)]
+    unsafe fn part<S: Narrow>(&mut self, _: usize) {}
+}
+
 /// The products of `rows` tiles of rows (1 or 2), their inputs in `operands` one behind the other, and of
-/// `columns` strips (1 or 2).
+/// `columns` strips (1 or 2), and all of `meanwhile`.
 ///
 /// # Safety
 /// Each row of an operand is valid for all its blocks at each tap; each strip for as many tiles; `sums` for all
 /// rows and columns; `level` is that of `S`, and a thread that computes at [`Level::Amx`] has configured its
-/// tiles.
+/// tiles. `meanwhile` uses none of the sums.
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Narrow>(
     level: Level,
@@ -71,13 +86,16 @@ pub(super) unsafe fn multiply<S: Narrow>(
     operands: &[Operand<'_>],
     strips: [*const bf16; 2],
     sums: Sums,
+    meanwhile: &mut impl Meanwhile,
 ) {
     // SAFETY: by the caller's promise.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if level == Level::Amx {
-            return super::amx::multiply([rows, columns], operands, strips, sums);
+            let size = [rows, columns];
+            return super::amx::multiply::<S>(size, operands, strips, sums, meanwhile);
         }
+        meanwhile.part::<S>(1);
         let _ = level;
         let at = |row: usize, column: usize| Sums {
             at: sums.at.wrapping_add(row * sums.pitch + column * COLUMNS),

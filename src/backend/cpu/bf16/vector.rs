@@ -49,6 +49,11 @@ pub(super) trait Narrow: Simd {
     unsafe fn reciprocal(self) -> Self;
     /// 1 / (1 + 2^-self) to 12 bits at least.
     unsafe fn logistic2(self) -> Self;
+    /// Asks the second level cache for the line at `at`, which need not be there; or does nothing.
+    #[inline(always)]
+    unsafe fn ask(at: *const bf16) {
+        let _ = at;
+    }
 }
 
 /// Work that can be done at any level.
@@ -395,6 +400,11 @@ mod wide {
 
     impl Narrow for Avx512Bf16 {
         type Pairs = __m512bh;
+        #[inline(always)]
+        unsafe fn ask(at: *const bf16) {
+            // SAFETY: it is no read.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+        }
         #[inline(always)]
         unsafe fn widen(at: *const bf16) -> Self {
             // SAFETY: as for `widen16`.
