@@ -4,6 +4,7 @@
 use super::checkpoint;
 use super::source::SourceFile;
 use crate::error::{Error, ErrorKind, Result};
+use half::slice::HalfFloatSliceExt;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::HashMap;
@@ -159,12 +160,13 @@ impl Entry {
 
 /// The values of little-endian `bytes` as f32; all three types convert without loss.
 pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    let pairs = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    let pairs = || bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair));
     match dtype {
-        Dtype::F32 => Some(
-            bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        ),
-        Dtype::F16 => Some(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
+        Dtype::F32 => {
+            Some(bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number)).collect())
+        }
+        // As a slice, for one by one each would ask what the processor can.
+        Dtype::F16 => Some(pairs().map(half::f16::from_bits).collect::<Vec<_>>().to_f32_vec()),
         Dtype::BF16 => Some(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
         _ => None,
     }

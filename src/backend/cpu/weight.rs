@@ -140,10 +140,8 @@ impl Packed {
     /// The same in half the memory, where that loses nothing.
     pub(super) fn stored(self) -> Packed<Stored> {
         let Packed { values, bias, inputs, outputs, width } = self;
-        // The bits tell -0 from 0.
-        let is_half = |&v: &f32| f16::from_f32(v).to_f32().to_bits() == v.to_bits();
         let parts = values.values().par_chunks(SHARE);
-        let values = if parts.clone().all(|part| part.iter().all(is_half)) {
+        let values = if parts.clone().all(are_half) {
             let mut half = vec![f16::ZERO; values.values().len()];
             half.par_chunks_mut(SHARE).zip(parts).for_each(|(half, part)| {
                 half.convert_from_f32_slice(part);
@@ -154,6 +152,19 @@ impl Packed {
         };
         Packed { values, bias, inputs, outputs, width }
     }
+}
+
+/// Whether f16 holds all of `values`.
+fn are_half(values: &[f32]) -> bool {
+    // As slices, for one by one each would ask what the processor can.
+    let (mut half, mut wide) = ([f16::ZERO; 256], [0.0; 256]);
+    values.chunks(half.len()).all(|values| {
+        let (half, wide) = (&mut half[..values.len()], &mut wide[..values.len()]);
+        half.convert_from_f32_slice(values);
+        half.convert_to_f32_slice(wide);
+        // The bits tell -0 from 0.
+        wide.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits())
+    })
 }
 
 impl Packed<Stored> {

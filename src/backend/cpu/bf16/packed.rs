@@ -38,6 +38,16 @@ pub(super) fn packed_bytes([taps, channels, outputs]: [usize; 3]) -> u64 {
     (tiles * TILE * size_of::<bf16>()) as u64
 }
 
+/// The bf16 nearest to `value`, of two the even one: `bf16::from_f32` without a branch, which half of all numbers
+/// would have a processor guess wrong.
+fn nearest(value: f32) -> bf16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    // What is no number stays none.
+    let kept = bits >> 16 | 0x40;
+    bf16::from_bits(if value.is_nan() { kept } else { rounded } as u16)
+}
+
 impl Packed {
     /// `at(tap, channel, output)` is the matrix.
     pub(super) fn new(
@@ -48,17 +58,22 @@ impl Packed {
     ) -> Self {
         let columns = outputs.div_ceil(COLUMNS);
         let blocks = channels.div_ceil(DEPTH) * taps;
+        // Zeros, which what lies outside of the matrix stays.
         let mut values = Brain::fresh(pool, columns * blocks * TILE);
         let fill = |(column, strip): (usize, &mut [bf16])| {
+            let left = column * COLUMNS;
             for (block, tile) in strip.chunks_exact_mut(TILE).enumerate() {
                 let (first, tap) = (block / taps * DEPTH, block % taps);
-                for (place, value) in tile.iter_mut().enumerate() {
-                    let (pair, rest) = (place / (2 * COLUMNS), place % (2 * COLUMNS));
-                    let channel = first + 2 * pair + rest % 2;
-                    let output = column * COLUMNS + rest / 2;
-                    let inside = channel < channels && output < outputs;
-                    *value =
-                        if inside { bf16::from_f32(at(tap, channel, output)) } else { bf16::ZERO };
+                let deep = DEPTH.min(channels - first);
+                for column in 0..COLUMNS.min(outputs - left) {
+                    // Along a row of the matrix as files have it.
+                    let row: [f32; DEPTH] = std::array::from_fn(|row| {
+                        if row < deep { at(tap, first + row, left + column) } else { 0.0 }
+                    });
+                    for (pair, value) in row.as_chunks::<2>().0.iter().enumerate() {
+                        let place = (pair * COLUMNS + column) * 2;
+                        tile[place..place + 2].copy_from_slice(&value.map(nearest));
+                    }
                 }
             }
         };
@@ -108,6 +123,17 @@ impl Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_rounded_as_they_are_elsewhere() {
+        let edges =
+            [0, 1, 0x7f80_0000, 0x7f80_0001, 0x7fff_ffff, 0x7f7f_ffff, 0x0000_8000, 0x3f80_8000];
+        let all = (0..=u32::MAX).step_by(9973).chain(edges).flat_map(|bits| [bits, bits ^ 1 << 31]);
+        for bits in all.chain((0..0x2_0000).map(|low| 0x3f80_0000 | low)) {
+            let value = f32::from_bits(bits);
+            assert_eq!(nearest(value).to_bits(), bf16::from_f32(value).to_bits(), "{bits:#x}");
+        }
+    }
 
     #[test]
     fn tiles_hold_the_matrix() {
