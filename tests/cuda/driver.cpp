@@ -6,9 +6,11 @@
 #include "common.cuh"
 #include "kernels.cu"
 #include "convert.cu"
+#include <chrono>
 #include <mutex>
 #include <set>
 #include <sys/mman.h>
+#include <thread>
 
 typedef int Status;
 typedef uintptr_t Handle;
@@ -41,9 +43,10 @@ std::set<Handle> graphs_;
 std::vector<Handle> contexts_; // of the one thread that tests look at
 Graph *recording_ = nullptr;
 Handle recorder_ = 0;
+std::thread::id recording_by_;
 size_t limit_ = (size_t)4 << 30, held_ = 0;
 long takes_ = 0, gives_ = 0, launches_ = 0, replays_ = 0, copies_ = 0, fail_at_ = -1;
-long lent_ = 0, busy_ = 0, waits_ = 0;
+long lent_ = 0, busy_ = 0, waits_ = 0, pause_ = 0, events_ = -1, unmarked_ = 0;
 bool opened_ = false;
 std::set<Handle> pins_;
 int failure_ = 0, lost_ = 0, devices_ = 1, version_ = 13000, major_ = 9;
@@ -135,14 +138,19 @@ CALL cuStreamWaitEvent(Handle stream, Handle event, unsigned) {
     return 0;
 }
 CALL cuStreamBeginCapture_v2(Handle s, int mode) {
-    INSIDE
-    if (mode != 1 || recording_) return 1;
-    recording_ = new Graph, recorder_ = s;
+    {
+        INSIDE
+        if (mode != 1 || recording_) return 1;
+        recording_ = new Graph, recorder_ = s, recording_by_ = std::this_thread::get_id();
+    }
+    // Time for another thread to get in between.
+    if (pause_) std::this_thread::sleep_for(std::chrono::milliseconds(pause_));
     return 0;
 }
 CALL cuStreamEndCapture(Handle s, Handle *graph) {
     INSIDE
     if (!recording_ || s != recorder_) return 1;
+    if (recording_by_ != std::this_thread::get_id()) return 908; // CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD
     *graph = (Handle)recording_;
     recording_ = nullptr, recorder_ = 0;
     return 0;
@@ -170,9 +178,15 @@ CALL cuGraphLaunch(Handle exec, Handle) {
     for (auto &l : ((Graph *)exec)->launches) emulated::run(*l.kernel, l.grid, l.block, l.shared, l.parameters.data());
     return 0;
 }
-CALL cuEventCreate(Handle *e, unsigned) { INSIDE return *e = next_++, 0; }
+CALL cuEventCreate(Handle *e, unsigned) {
+    INSIDE
+    if (events_ == 0) return 2;
+    if (events_ > 0) events_--;
+    return *e = next_++, 0;
+}
 CALL cuEventRecord(Handle event, Handle stream) {
     INSIDE
+    if (unmarked_ && !own_.count(stream)) return 1;
     recorded_[event] = stream;
     // What a caller's stream reads is to come back to the pool.
     if (!own_.count(stream)) lent_++;
@@ -190,7 +204,7 @@ CALL cuEventDestroy_v2(Handle event) {
 }
 CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
     INSIDE
-    if (recording_) return 900; // not while a stream is recorded
+    if (recording_ && recording_by_ == std::this_thread::get_id()) return 900; // not while it records
     if (held_ + bytes > limit_) return 2;
     void *memory = nullptr;
     if (posix_memalign(&memory, 512, bytes)) return 2;
@@ -343,6 +357,9 @@ extern "C" __attribute__((visibility("default"))) void played_set(const char *wh
     if (name == "failure") failure_ = (int)value;
     if (name == "fail after") fail_at_ = launches_ + value;
     if (name == "busy") busy_ = value;
+    if (name == "pause") pause_ = value;
+    if (name == "events") events_ = value;
+    if (name == "unmarked") unmarked_ = value;
     if (name == "lost") {
         lost_ = (int)value;
         // What was recorded is lost with its context.

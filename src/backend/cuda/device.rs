@@ -6,10 +6,12 @@
 
 use super::back::Pinned;
 use super::calls::{Handle, Status, is_lost};
+use super::capture::Capture;
 use super::driver::{CudaDriver, CudaInfo};
 use super::kernels::CONVERT as CONVERT_NAME;
 use super::lent::Lent;
 use super::memory::{Memory, Mode, current};
+use super::replay::CudaReplays;
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -28,8 +30,6 @@ struct Aligned<T: ?Sized>(T);
 const NON_BLOCKING: u32 = 1;
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 const MAX_SHARED: i32 = 8;
-/// CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is theirs.
-const THREAD_LOCAL: i32 = 1;
 /// CU_EVENT_BLOCKING_SYNC and CU_EVENT_DISABLE_TIMING
 const SLEEPS_UNTIMED: u32 = 3;
 
@@ -53,6 +53,8 @@ pub(crate) struct Device {
     pub(super) lent: Mutex<Vec<Lent>>,
     /// Held while a graph is recorded or launched: all share one arena.
     pub(super) replaying: Mutex<()>,
+    /// What was recorded so far.
+    pub(super) replays: Mutex<CudaReplays>,
     /// Why it answers nothing any more.
     lost: Mutex<Option<String>>,
 }
@@ -92,10 +94,11 @@ impl Device {
             steps: Mutex::default(),
             modules: [0; 2],
             functions: Mutex::default(),
-            memory: Mutex::default(),
+            memory: Mutex::new(Memory::new()),
             pinned: Mutex::default(),
             lent: Mutex::default(),
             replaying: Mutex::default(),
+            replays: Mutex::default(),
             lost: Mutex::default(),
         };
         device.prepare()?;
@@ -107,8 +110,7 @@ impl Device {
     fn prepare(&mut self) -> Result<()> {
         let (mut stream, mut recorder, mut modules) = (0, 0, [0; 2]);
         let mut ends = [0; 2];
-        {
-            let _entered = self.enter()?;
+        let made = self.enter().and_then(|_entered| {
             let calls = &self.driver.calls;
             let (mut least, mut greatest) = (0, 0);
             // SAFETY: places for numbers and handles; the kernels' image stays for good.
@@ -127,10 +129,12 @@ impl Device {
                     calls.check(status, "loading the kernels")?;
                 }
             }
-        }
+            Ok(())
+        });
+        // Also where some failed: what is there is let go of with the device.
         (self.stream, self.recorder, self.modules) = (stream, recorder, modules);
         self.steps = Mutex::new((ends, 0));
-        Ok(())
+        made
     }
 
     /// Makes the device's context the thread's current one.
@@ -165,7 +169,7 @@ impl Device {
         self.lost.lock().is_some()
     }
 
-    fn function(&self, name: &'static str) -> Result<Handle> {
+    pub(super) fn function(&self, name: &'static str) -> Result<Handle> {
         let mut functions = self.functions.lock();
         if let Some(&function) = functions.get(name) {
             return Ok(function);
@@ -300,27 +304,9 @@ impl Device {
     /// Records what `work` queues, in a mode in which it queues on the recorder, as a graph.
     pub(super) fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(Handle, T)> {
         let _entered = self.enter()?;
-        let calls = &self.driver.calls;
-        // SAFETY: a stream of the device that nothing else uses; places for handles. The graph is destroyed
-        // whether or not it could be made executable.
-        unsafe {
-            let status = (calls.capture_begin)(self.recorder, THREAD_LOCAL);
-            self.check(status, "cuStreamBeginCapture")?;
-            let result = work();
-            let mut graph = 0;
-            let status = (calls.capture_end)(self.recorder, &mut graph);
-            let result = result.and_then(|result| {
-                self.check(status, "cuStreamEndCapture")?;
-                let mut exec = 0;
-                let status = (calls.graph_instantiate)(&mut exec, graph, 0);
-                self.check(status, "cuGraphInstantiate")?;
-                Ok((exec, result))
-            });
-            if graph != 0 {
-                (calls.graph_destroy)(graph);
-            }
-            result
-        }
+        let capture = Capture::begin(self, self.recorder)?;
+        let result = work()?;
+        Ok((capture.end()?, result))
     }
 
     /// Queues a recorded graph.
@@ -333,15 +319,11 @@ impl Device {
 
     /// The bytes that may still be had: of the limit, if there is one, or of the device.
     pub(super) fn available(&self) -> Result<u64> {
-        let _entered = self.enter()?;
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: places for two numbers.
-        let status = unsafe { (self.driver.calls.memory_info)(&mut free, &mut total) };
-        self.check(status, "cuMemGetInfo")?;
+        let [free, _] = self.free()?;
         let memory = self.memory.lock();
         let idle = memory.idle();
         let left = memory.limit.map(|limit| limit.saturating_sub(memory.held()));
-        Ok(left.unwrap_or(u64::MAX).min(free as u64) + idle)
+        Ok(left.unwrap_or(u64::MAX).min(free) + idle)
     }
 
     /// Lets a recorded graph go.
