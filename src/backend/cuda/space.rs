@@ -97,7 +97,7 @@ mod tests {
                     random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
                     let length = (random >> 50) + 1;
                     if (random >> 32) % 5 < 3 || held.is_empty() {
-                        let Some(start) = space.take(length) else { return None };
+                        let start = space.take(length)?;
                         held.push((start, length));
                         places.push(start);
                     } else {
