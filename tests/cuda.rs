@@ -186,6 +186,34 @@ fn a_replayed_step_asks_the_driver_for_no_memory_and_copies_nothing_from_the_hos
 }
 
 #[test]
+fn a_host_that_records_on_another_thread_is_left_alone() {
+    let played = Played::new("recording");
+    let driver = played.driver();
+    played.set("host records", 1);
+    let cuda = Cuda::new(&driver, 0, Precision::F16).unwrap();
+    let host = HostTensor::new([1, 2, 2, 2], (0..8).map(|i| i as f32).collect()).unwrap();
+    assert_eq!(cuda.download(&cuda.upload(&host).unwrap()).unwrap(), host);
+    cuda.trim();
+    drop(cuda);
+    assert_eq!((played.get("held"), played.get("pinned")), (0, 0));
+    assert_eq!(played.get("host records"), 1, "its recording was spoilt");
+}
+
+#[test]
+fn what_is_copied_to_a_device_is_free_at_once_however_much() {
+    let played = Played::new("ring");
+    let cuda = Cuda::new(&played.driver(), 0, Precision::F16).unwrap();
+    // Several rounds of the ring, beginning anywhere in it.
+    for length in [1, 77, 1 << 20, 9_000_001, 3] {
+        let host = HostTensor::new([length], (0..length).map(|i| i as f32).collect()).unwrap();
+        let there = cuda.upload(&host).unwrap();
+        assert_eq!(cuda.download(&there).unwrap().data(), host.data());
+    }
+    assert_eq!(played.get("pageable"), 0, "the driver reads memory that may be gone");
+    assert_eq!(played.get("pinned"), 1);
+}
+
+#[test]
 fn two_models_may_record_at_once() {
     let (played, _guard) = machine();
     let models = [0, 1].map(|_| tiny(DeviceChoice::Cuda(0)));

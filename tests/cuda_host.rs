@@ -206,6 +206,33 @@ fn what_a_callers_stream_reads_is_kept_for_it() {
     assert_eq!(played.get("context"), 0, "a context was left current");
 }
 
+/// Memory of a pool is of no context: its stream says which one it is used in.
+#[test]
+fn an_image_in_a_pools_memory_is_used_in_its_streams_context() {
+    use latentblend::backend::CudaImage;
+    use latentblend::{Format, Layout, Transfer};
+    let (played, _guard) = machine();
+    let cuda = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+    let [width, height] = [160, 120];
+    let layout = Layout::packed(width, height, Format::RgbaU8, Transfer::Srgb);
+    let length = width * height * 4;
+    let at = played.memory(length);
+    let there = || unsafe { std::slice::from_raw_parts(at as usize as *const u8, length) };
+    played.set("pooled", 1);
+    for (stream, ours) in [(5000, true), (5100, false)] {
+        let image = unsafe { CudaImage::from_raw(at, layout, stream) }.unwrap();
+        assert_eq!(cuda.reaches(&image), ours, "stream {stream}");
+        let mut bytes: Vec<u8> = (0..length).map(|i| (i * stream % 251) as u8).collect();
+        let waits = played.get("waits");
+        image.fill(&mut bytes).unwrap();
+        assert!(there() == bytes && image.fetch().unwrap() == bytes, "stream {stream}");
+        // The copy's, for its source goes; and that of reading it back.
+        assert_eq!(played.get("waits") - waits, 2);
+    }
+    played.set("pooled", 0);
+    assert_eq!(played.get("context"), 0, "a context was left current");
+}
+
 /// Where an event cannot say when something was read, it is waited for.
 #[test]
 fn what_no_event_tells_of_is_waited_for() {
@@ -316,7 +343,7 @@ fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
     let before = played.get("convert");
     assert_eq!(render(address, row as isize, LB_MEMORY_HOST), (LB_OK, String::new()));
     assert_eq!(played.get("convert") - before, 1, "the device did not convert it");
-    assert_eq!(played.get("pinned"), 1);
+    assert_eq!(played.get("pinned"), 2, "one for each way");
     // Rows farther apart than they are long, top row first and last.
     let pitch = row + 64;
     let device = played.memory(pitch * height);

@@ -98,6 +98,7 @@ table! {
     stream_wait = "cuStreamSynchronize" (Handle);
     capture_begin = "cuStreamBeginCapture_v2" (Handle, c_int);
     capture_end = "cuStreamEndCapture" (Handle, *mut Handle);
+    capture_mode = "cuThreadExchangeStreamCaptureMode" (*mut c_int);
     graph_instantiate = "cuGraphInstantiateWithFlags" (*mut Handle, Handle, u64);
     graph_launch = "cuGraphLaunch" (Handle, Handle);
     graph_destroy = "cuGraphDestroy" (Handle);

@@ -6,12 +6,13 @@
 
 use super::back::Pinned;
 use super::calls::{Handle, Status, is_lost};
-use super::capture::Capture;
+use super::capture::{Capture, Relaxed};
 use super::driver::{CudaDriver, CudaInfo};
 use super::kernels::CONVERT as CONVERT_NAME;
 use super::lent::Lent;
 use super::memory::{Memory, Mode, current};
 use super::replay::CudaReplays;
+use super::ring::Ring;
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -49,6 +50,8 @@ pub(crate) struct Device {
     pub(super) memory: Mutex<Memory>,
     /// By way of which bytes go back to the host.
     pub(super) pinned: Mutex<Pinned>,
+    /// By way of which they come from there.
+    pub(super) ring: Mutex<Ring>,
     /// What other streams may still read.
     pub(super) lent: Mutex<Vec<Lent>>,
     /// Held while a graph is recorded or launched: all share one arena.
@@ -60,13 +63,16 @@ pub(crate) struct Device {
 }
 
 /// While it lives, the device's context is the thread's current one.
-pub(super) struct Entered<'a>(&'a Device);
+pub(super) struct Entered<'a> {
+    device: &'a Device,
+    _relaxed: Relaxed<'a>,
+}
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let mut context = 0;
         // SAFETY: a place for a handle; pops what `enter` has pushed. There is nobody to tell of a failure.
-        unsafe { (self.0.driver.calls.context_pop)(&mut context) };
+        unsafe { (self.device.driver.calls.context_pop)(&mut context) };
     }
 }
 
@@ -96,6 +102,7 @@ impl Device {
             functions: Mutex::default(),
             memory: Mutex::new(Memory::new()),
             pinned: Mutex::default(),
+            ring: Mutex::default(),
             lent: Mutex::default(),
             replaying: Mutex::default(),
             replays: Mutex::default(),
@@ -145,7 +152,7 @@ impl Device {
         // SAFETY: a context that is retained.
         let status = unsafe { (self.driver.calls.context_push)(self.context) };
         self.check(status, "cuCtxPushCurrent")?;
-        Ok(Entered(self))
+        Ok(Entered { device: self, _relaxed: Relaxed::new(&self.driver.calls) })
     }
 
     /// Success, or the error; one that the context doesn't survive marks the device lost.
@@ -252,24 +259,6 @@ impl Device {
         )
     }
 
-    /// Copies `values` to `address`, in order with what was queued. They are free when it returns.
-    pub(super) fn copy_in<T: Copy>(&self, address: u64, values: &[T]) -> Result<()> {
-        match current() {
-            Mode::Run => {}
-            Mode::Plan(_) => return Ok(()),
-            Mode::Record(_) => {
-                return Err(Error::internal("a copy from the host in a recorded step"));
-            }
-        }
-        let _entered = self.enter()?;
-        let from = values.as_ptr().cast::<c_void>();
-        // SAFETY: that many bytes are there, and at `address` by its owner; a copy from pageable memory returns
-        // when its source has been read.
-        let status =
-            unsafe { (self.driver.calls.copy_in)(address, from, size_of_val(values), self.stream) };
-        self.check(status, "a copy to the device")
-    }
-
     /// Queues a step of a network, when the one before the last is done: one runs and one waits, so that what was
     /// queued is soon over when a call is cancelled.
     pub(super) fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -337,14 +326,16 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.memory.get_mut().release_all(&self.driver.calls, self.context);
         let calls = &self.driver.calls;
+        let _relaxed = Relaxed::new(calls);
+        self.memory.get_mut().release_all(calls, self.context);
         // SAFETY: all of these are ours and not used again. Failures (a lost device, a driver that has shut down
         // before us) leave nothing to be done.
         unsafe {
             let mut before = 0;
             if (calls.context_push)(self.context) == 0 {
                 self.pinned.get_mut().release(calls);
+                self.ring.get_mut().release(calls);
                 for module in self.modules {
                     if module != 0 {
                         (calls.module_unload)(module);

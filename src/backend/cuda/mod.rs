@@ -16,6 +16,7 @@ mod memory;
 mod owner;
 mod queue;
 mod replay;
+mod ring;
 mod search;
 mod space;
 mod tensor;
