@@ -5,7 +5,7 @@ mod common;
 
 use common::played::{Played, built, machine};
 use common::{golden, same, short};
-use latentblend::backend::{Backend, Cuda, CudaDriver, HostTensor};
+use latentblend::backend::{Backend, Cuda, CudaDriver, CudaTensor, HostTensor};
 use latentblend::{
     Batch, BlendOptions, Branch, Branching, Call, DeviceChoice, ErrorKind, Frame, Latent,
     LoadOptions, Model, NoiseKind, Precision, SchedulePolicy, Session, noise,
@@ -186,6 +186,84 @@ fn a_replayed_step_asks_the_driver_for_no_memory_and_copies_nothing_from_the_hos
 }
 
 #[test]
+fn a_host_that_records_on_another_thread_is_left_alone() {
+    let played = Played::new("recording");
+    let driver = played.driver();
+    played.set("host records", 1);
+    let cuda = Cuda::new(&driver, 0, Precision::F16).unwrap();
+    let host = HostTensor::new([1, 2, 2, 2], (0..8).map(|i| i as f32).collect()).unwrap();
+    assert_eq!(cuda.download(&cuda.upload(&host).unwrap()).unwrap(), host);
+    cuda.trim();
+    drop(cuda);
+    assert_eq!((played.get("held"), played.get("pinned")), (0, 0));
+    assert_eq!(played.get("host records"), 1, "its recording was spoilt");
+}
+
+#[test]
+fn what_is_copied_to_a_device_is_free_at_once_however_much() {
+    let played = Played::new("ring");
+    let cuda = Cuda::new(&played.driver(), 0, Precision::F16).unwrap();
+    // Several rounds of the ring, beginning anywhere in it.
+    for length in [1, 77, 1 << 20, 9_000_001, 3] {
+        let host = HostTensor::new([length], (0..length).map(|i| i as f32).collect()).unwrap();
+        let there = cuda.upload(&host).unwrap();
+        assert_eq!(cuda.download(&there).unwrap().data(), host.data());
+    }
+    assert_eq!(played.get("pageable"), 0, "the driver reads memory that may be gone");
+    assert_eq!(played.get("pinned"), 1);
+}
+
+#[test]
+fn two_models_may_record_at_once() {
+    let (played, _guard) = machine();
+    let models = [0, 1].map(|_| tiny(DeviceChoice::Cuda(0)));
+    let wanted = one_step(&models[0], 1);
+    let of_device = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+    let before = of_device.replays();
+    assert_eq!(before.refused, None);
+    one_step(&models[1], 1);
+    // Both record now; whoever begins gives the other time to come in between.
+    played.set("pause", 50);
+    std::thread::scope(|scope| {
+        for model in &models {
+            scope.spawn(|| assert_eq!(one_step(model, 1), wanted));
+        }
+    });
+    played.set("pause", 0);
+    let after = of_device.replays();
+    assert_eq!(after.refused, None);
+    assert_eq!((after.recorded, after.replayed), (before.recorded + 2, before.replayed + 2));
+}
+
+#[test]
+fn a_step_that_panics_while_it_is_recorded_leaves_the_recorder_free() {
+    let played = Played::new("panics");
+    let cuda = Cuda::new(&played.driver(), 0, Precision::F16).unwrap();
+    let x = HostTensor::new([1, 2, 2, 8], vec![1.0; 32]).unwrap();
+    let x = cuda.upload(&x).unwrap();
+    let runs = std::cell::Cell::new(0);
+    let run = |key: usize, panics: bool| {
+        runs.set(0);
+        let step = |inputs: &[CudaTensor]| {
+            // Once as it is, once planned, once recorded.
+            runs.set(runs.get() + 1);
+            assert!(!panics || runs.get() < 3, "in the midst of it");
+            cuda.combine(&[(&inputs[0], &[2.0])])
+        };
+        for _ in 0..3 {
+            let y = cuda.recorded(&[key], &[&x], &step).unwrap();
+            assert_eq!(cuda.download(&y).unwrap().data(), [2.0; 32]);
+        }
+    };
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(1, true)));
+    assert!(outcome.is_err() && runs.get() == 3);
+    run(2, false);
+    let replays = cuda.replays();
+    assert_eq!((replays.recorded, replays.replayed, replays.refused), (1, 2, None));
+    assert_eq!(played.get("context"), 0, "a context was left current");
+}
+
+#[test]
 fn too_little_memory_is_met_by_smaller_batches_and_then_is_an_error() {
     let (played, _guard) = machine();
     let model = tiny(DeviceChoice::Cuda(0));
@@ -228,6 +306,14 @@ fn a_lost_device_is_an_error_and_the_cpu_goes_on() {
     drop((session, model));
     // It comes back, and so do models.
     played.set("lost", 0);
+    // So it does where its context is gone, as when somebody resets the device.
+    for status in [201, 226, 911] {
+        let cuda = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+        played.set("lost", status);
+        assert_eq!(cuda.wait().err().unwrap().kind(), ErrorKind::Device);
+        assert!(cuda.is_lost(), "status {status}");
+        played.set("lost", 0);
+    }
     let model = tiny(DeviceChoice::Cuda(0));
     self::session(&model).render(0.5, &Call::new()).unwrap();
 }

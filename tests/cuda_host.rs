@@ -206,6 +206,84 @@ fn what_a_callers_stream_reads_is_kept_for_it() {
     assert_eq!(played.get("context"), 0, "a context was left current");
 }
 
+/// Memory of a pool is of no context: its stream says which one it is used in.
+#[test]
+fn an_image_in_a_pools_memory_is_used_in_its_streams_context() {
+    use latentblend::backend::CudaImage;
+    use latentblend::{Format, Layout, Transfer};
+    let (played, _guard) = machine();
+    let cuda = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+    let [width, height] = [160, 120];
+    let layout = Layout::packed(width, height, Format::RgbaU8, Transfer::Srgb);
+    let length = width * height * 4;
+    let at = played.memory(length);
+    let there = || unsafe { std::slice::from_raw_parts(at as usize as *const u8, length) };
+    played.set("pooled", 1);
+    for (stream, ours) in [(5000, true), (5100, false)] {
+        let image = unsafe { CudaImage::from_raw(at, layout, stream) }.unwrap();
+        assert_eq!(cuda.reaches(&image), ours, "stream {stream}");
+        let mut bytes: Vec<u8> = (0..length).map(|i| (i * stream % 251) as u8).collect();
+        let waits = played.get("waits");
+        image.fill(&mut bytes).unwrap();
+        assert!(there() == bytes && image.fetch().unwrap() == bytes, "stream {stream}");
+        // The copy's, for its source goes; and that of reading it back.
+        assert_eq!(played.get("waits") - waits, 2);
+    }
+    played.set("pooled", 0);
+    assert_eq!(played.get("context"), 0, "a context was left current");
+}
+
+/// Where an event cannot say when something was read, it is waited for.
+#[test]
+fn what_no_event_tells_of_is_waited_for() {
+    use latentblend::backend::CudaImage;
+    use latentblend::{Format, Layout, Transfer};
+    let (played, _guard) = machine();
+    let cuda = Cuda::new(&CudaDriver::find().unwrap(), 0, Precision::F16).unwrap();
+    let x = cuda.upload(&HostTensor::new([1, 2, 2, 3], vec![0.0; 12]).unwrap()).unwrap();
+    let layout = Layout::packed(2, 2, Format::RgbU8, Transfer::Srgb);
+    let image = unsafe { CudaImage::from_raw(played.memory(64), layout, 4711) }.unwrap();
+    let waits = played.get("waits");
+    played.set("unmarked", 1);
+    let error = cuda.picture(&x).unwrap().write(&image, None).err().unwrap();
+    played.set("unmarked", 0);
+    assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+    assert_eq!(played.get("waits") - waits, 1, "it may still be read");
+}
+
+/// On failure no image is written, not even those before the one that fails.
+#[test]
+fn images_are_all_written_or_none() {
+    use latentblend::backend::CudaImage;
+    use latentblend::{
+        BlendOptions, Call, DeviceChoice, Format, Layout, LoadOptions, Model, Session, Transfer,
+    };
+    let (played, _guard) = machine();
+    let options = LoadOptions { device: DeviceChoice::Cuda(0), ..LoadOptions::default() };
+    let path = golden::path("tiny").join("base");
+    let model = Model::load_with(path, &options, &Call::new()).unwrap();
+    let (keyframes, options) = common::short();
+    let options = BlendOptions { size: Some([16, 16]), steps: Some(4), ..options };
+    let session = Session::new(&model, &keyframes, &options).unwrap();
+    let layout = Layout::packed(16, 16, Format::RgbU8, Transfer::Srgb);
+    let places = [0, 1].map(|_| played.memory(16 * 16 * 3));
+    let images = places.map(|at| unsafe { CudaImage::from_raw(at, layout, 4711) }.unwrap());
+    let images = [(&images[0], None), (&images[1], None)];
+    let render = || session.render_onto(&[0.0, 1.0], &images, &Call::new());
+    let lent = played.get("lent");
+    // The second's second is missing.
+    played.set("events", 3);
+    let error = render().err().unwrap();
+    played.set("events", -1);
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+    let bytes = |at: u64| unsafe { std::slice::from_raw_parts(at as usize as *const u8, 768) };
+    assert!(places.iter().all(|&at| bytes(at) == [0xff; 768]), "one was written");
+    assert!(render().unwrap());
+    assert!(places.iter().all(|&at| bytes(at) != [0xff; 768]), "one was not written");
+    model.trim();
+    assert_eq!(played.get("lent"), lent, "something did not come back");
+}
+
 #[test]
 fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
     use latentblend::backend::CudaImage;
@@ -265,7 +343,7 @@ fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
     let before = played.get("convert");
     assert_eq!(render(address, row as isize, LB_MEMORY_HOST), (LB_OK, String::new()));
     assert_eq!(played.get("convert") - before, 1, "the device did not convert it");
-    assert_eq!(played.get("pinned"), 1);
+    assert_eq!(played.get("pinned"), 2, "one for each way");
     // Rows farther apart than they are long, top row first and last.
     let pitch = row + 64;
     let device = played.memory(pitch * height);

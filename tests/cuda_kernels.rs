@@ -7,7 +7,7 @@ mod common;
 use common::operations::{Case, Random, cases, difference, norm};
 use common::played::Played;
 use latentblend::backend::{
-    Activation, Add, Backend, ConvSpec, Cuda, CudaDriver, HostTensor, Reference,
+    Activation, Add, Backend, ConvSpec, Cuda, CudaDriver, CudaTile, HostTensor, Reference,
 };
 use latentblend::{ErrorKind, Precision};
 use std::path::Path;
@@ -20,10 +20,19 @@ fn every_operation_is_what_the_reference_says() {
     for (precision, bound) in [(Precision::F16, 2e-3), (Precision::Bf16, 1.6e-2)] {
         let cuda = Cuda::new(&driver, 0, precision).unwrap();
         for (name, case) in cases() {
-            let error = difference(&case.run(&cuda), &case.run(&Reference));
+            let wanted = case.run(&Reference);
+            let values = |tile| {
+                cuda.force_tile(tile);
+                case.run(&cuda)
+            };
+            let [small, large] = [CudaTile::Small, CudaTile::Large].map(values);
+            let error = difference(&large, &wanted);
             println!("{precision} {name}: {error:.1e}");
             // NaN is no error below a bound.
             assert!(error <= bound, "{precision} {name}: {error:e}");
+            let same =
+                small.data().iter().zip(large.data()).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{precision} {name}: the tile changes the bytes");
         }
     }
     // tests/cuda.rs has that one.
@@ -58,6 +67,14 @@ fn a_sample_has_the_same_bytes_in_any_batch() {
         let some = run(n);
         let same = some.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
         assert!(same && some.len() * 8 == all.len() * n, "a batch of {n}");
+    }
+    // Nor do the bytes depend on the tile.
+    for tile in [CudaTile::Small, CudaTile::Large] {
+        cuda.force_tile(tile);
+        for n in [1, 8] {
+            let same = run(n).iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{tile:?}, a batch of {n}");
+        }
     }
     // Both tiles were used, or there would be nothing to compare.
     assert!(played.get("product_large_f16") > 0 && played.get("product_small_f16") > 0);

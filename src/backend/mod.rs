@@ -31,7 +31,8 @@ pub(crate) use choice::Chosen;
 pub use choice::DeviceChoice;
 pub use cpu::{Cpu, CpuBf16, Level};
 pub use cuda::{
-    CUDA_DRIVER, Cuda, CudaDriver, CudaImage, CudaInfo, CudaPicture, CudaTensor, cuda_folders,
+    CUDA_DRIVER, Cuda, CudaConversion, CudaDriver, CudaImage, CudaInfo, CudaPicture, CudaReplays,
+    CudaTensor, CudaTile, cuda_folders,
 };
 pub use footprint::{Footprint, Operand};
 pub use host::HostTensor;

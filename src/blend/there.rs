@@ -3,7 +3,7 @@
 
 use super::session::Session;
 use super::shot::Target;
-use crate::backend::{CudaImage, CudaPicture};
+use crate::backend::{CudaConversion, CudaImage, CudaPicture};
 use crate::diffusion::Priority;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{ImageRef, Layout, Placement, fitting};
@@ -18,7 +18,8 @@ impl Session {
     /// where frames have to come through the host: the model is elsewhere, or the caller's own pictures are shown.
     ///
     /// # Errors
-    /// Those of [`Session::render`]; `InvalidArgument` for images that cannot be, known before the work.
+    /// Those of [`Session::render`]; `InvalidArgument` for images that cannot be, known before the work. No image is
+    /// written then; `Device` where the device itself fails in the midst of it.
     pub fn render_onto(
         &self,
         times: &[f64],
@@ -46,9 +47,13 @@ impl Session {
             fitting(self.size(), image.layout(), placement.as_ref())?;
         }
         let Some(pictures) = self.pictures_there(times, call)? else { return Ok(false) };
-        for (picture, (image, placement)) in pictures.iter().zip(images) {
-            picture.write(image, placement.as_ref())?;
-        }
+        // All that can be missing is there before the first is written.
+        let all = pictures
+            .iter()
+            .zip(images)
+            .map(|(picture, (image, placement))| picture.prepare(image, placement.as_ref()))
+            .collect::<Result<Vec<_>>>()?;
+        all.into_iter().try_for_each(CudaConversion::queue)?;
         Ok(true)
     }
 

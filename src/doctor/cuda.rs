@@ -27,7 +27,9 @@ pub(super) fn name() -> Option<String> {
 /// Whether CUDA can be used, why or why not, what was looked for, and the devices there are.
 pub(super) fn cuda() -> (bool, String, Vec<Sought>, Vec<CudaInfo>) {
     let folders = cuda_folders();
-    let found = folders.iter().map(|folder| folder.join(CUDA_DRIVER)).find(|path| path.exists());
+    let driver = CudaDriver::find();
+    let lying = || folders.iter().map(|folder| folder.join(CUDA_DRIVER)).find(|path| path.exists());
+    let found = driver.as_ref().map_or_else(|_| lying(), |driver| Some(driver.path().into()));
     let shown = folders.iter().map(|folder| folder.display().to_string());
     let mut sought = vec![Sought {
         what: "CUDA driver (libcuda.so.1)",
@@ -46,7 +48,7 @@ pub(super) fn cuda() -> (bool, String, Vec<Sought>, Vec<CudaInfo>) {
             found: found.then(|| path.to_owned()),
         });
     }
-    let driver = match CudaDriver::find() {
+    let driver = match driver {
         Ok(driver) => driver,
         Err(error) => return (false, error.to_string(), sought, Vec::new()),
     };

@@ -74,8 +74,16 @@ pub fn machine() -> (&'static Played, MutexGuard<'static, ()>) {
         let played = Played::new("machine");
         played.set("devices", 2);
         let folder = played.path.parent().unwrap();
+        // Before it stand a file that is no library, and a driver that is too old.
+        let broken = folder.join("broken");
+        std::fs::create_dir_all(&broken).unwrap();
+        std::fs::write(broken.join("libcuda.so.1"), "no library").unwrap();
+        let old = Box::leak(Box::new(Played::new("old-machine")));
+        old.set("version", 12040);
+        let path = [&broken, old.path.parent().unwrap(), folder].map(PathBuf::from);
+        let path = std::env::join_paths(path).unwrap();
         // Nothing else of this program reads or writes the environment meanwhile: the lock is held.
-        unsafe { std::env::set_var("LATENTBLEND_CUDA_PATH", folder) };
+        unsafe { std::env::set_var("LATENTBLEND_CUDA_PATH", path) };
         played
     });
     (played, guard)

@@ -6,9 +6,11 @@
 #include "common.cuh"
 #include "kernels.cu"
 #include "convert.cu"
+#include <chrono>
 #include <mutex>
 #include <set>
 #include <sys/mman.h>
+#include <thread>
 
 typedef int Status;
 typedef uintptr_t Handle;
@@ -26,6 +28,8 @@ struct Graph {
 };
 // Of each device; the first one's is 77.
 const Handle CONTEXT = 77;
+// A host's own contexts are told by this added.
+const Handle OTHER = 100;
 struct Piece {
     size_t bytes;
     Handle context;
@@ -41,13 +45,16 @@ std::set<Handle> graphs_;
 std::vector<Handle> contexts_; // of the one thread that tests look at
 Graph *recording_ = nullptr;
 Handle recorder_ = 0;
+std::thread::id recording_by_;
 size_t limit_ = (size_t)4 << 30, held_ = 0;
 long takes_ = 0, gives_ = 0, launches_ = 0, replays_ = 0, copies_ = 0, fail_at_ = -1;
-long lent_ = 0, busy_ = 0, waits_ = 0;
+long lent_ = 0, busy_ = 0, waits_ = 0, pause_ = 0, events_ = -1, unmarked_ = 0;
 bool opened_ = false;
-std::set<Handle> pins_;
+std::map<Handle, size_t> pins_;
+long host_records_ = 0, pageable_ = 0, pooled_ = 0;
 int failure_ = 0, lost_ = 0, devices_ = 1, version_ = 13000, major_ = 9;
 thread_local std::vector<Handle> stack_;
+thread_local int capture_mode_ = 0;
 Handle next_ = 1000;
 
 Status state() { return lost_; }
@@ -67,6 +74,9 @@ struct Reach {
 #define ENTER                                       \
     std::lock_guard<std::recursive_mutex> guard(lock_); \
     if (state()) return state();
+// What a host that records on another thread, in the mode of all, forbids; its recording is spoilt then.
+#define NOT_RECORDED \
+    if (host_records_ && capture_mode_ == 0) return host_records_ = -1, 900;
 #define INSIDE \
     ENTER      \
     if (stack_.empty()) return 201; // CUDA_ERROR_INVALID_CONTEXT
@@ -89,7 +99,7 @@ CALL cuDeviceGetAttribute(int *v, int what, int) {
 CALL cuDevicePrimaryCtxRetain(Handle *c, int device) { return *c = CONTEXT + device, 0; }
 CALL cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 CALL cuCtxPushCurrent_v2(Handle c) {
-    if (c < CONTEXT || c >= CONTEXT + devices_) return 201;
+    if (c < CONTEXT || (c - CONTEXT) % OTHER >= (Handle)devices_) return 201;
     stack_.push_back(c);
     return 0;
 }
@@ -102,7 +112,7 @@ CALL cuCtxPopCurrent_v2(Handle *c) {
 CALL cuCtxGetCurrent(Handle *c) { return *c = stack_.empty() ? 0 : stack_.back(), 0; }
 CALL cuCtxGetDevice(int *device) {
     if (stack_.empty()) return 201;
-    return *device = (int)(stack_.back() - CONTEXT), 0;
+    return *device = (int)((stack_.back() - CONTEXT) % OTHER), 0;
 }
 CALL cuCtxGetStreamPriorityRange(int *least, int *greatest) {
     *least = 0, *greatest = -5;
@@ -115,11 +125,12 @@ CALL cuStreamCreateWithPriority(Handle *s, unsigned flags, int priority) {
     streams_[next_] = stack_.back();
     return *s = next_++, 0;
 }
-// A host's streams are told by their numbers: 5000 is one of device 0, 5001 one of device 1.
+// A host's streams are told by their numbers: 5000 is one of device 0, 5001 one of device 1, 5100 one of device 0 in a
+// context of the host's own.
 CALL cuStreamGetCtx(Handle s, Handle *c) {
     if (s == 0) return stack_.empty() ? 201 : (*c = stack_.back(), 0);
     if (streams_.count(s)) return *c = streams_[s], 0;
-    if (s < 5000 || s >= 5000 + (Handle)devices_) return 400; // CUDA_ERROR_INVALID_HANDLE
+    if (s < 5000 || (s - 5000) % OTHER >= (Handle)devices_) return 400; // CUDA_ERROR_INVALID_HANDLE
     return *c = CONTEXT + (s - 5000), 0;
 }
 CALL cuStreamDestroy_v2(Handle) { return 0; }
@@ -135,16 +146,25 @@ CALL cuStreamWaitEvent(Handle stream, Handle event, unsigned) {
     return 0;
 }
 CALL cuStreamBeginCapture_v2(Handle s, int mode) {
-    INSIDE
-    if (mode != 1 || recording_) return 1;
-    recording_ = new Graph, recorder_ = s;
+    {
+        INSIDE
+        if (mode != 1 || recording_) return 1;
+        recording_ = new Graph, recorder_ = s, recording_by_ = std::this_thread::get_id();
+    }
+    // Time for another thread to get in between.
+    if (pause_) std::this_thread::sleep_for(std::chrono::milliseconds(pause_));
     return 0;
 }
 CALL cuStreamEndCapture(Handle s, Handle *graph) {
     INSIDE
     if (!recording_ || s != recorder_) return 1;
+    if (recording_by_ != std::this_thread::get_id()) return 908; // CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD
     *graph = (Handle)recording_;
     recording_ = nullptr, recorder_ = 0;
+    return 0;
+}
+CALL cuThreadExchangeStreamCaptureMode(int *mode) {
+    std::swap(*mode, capture_mode_);
     return 0;
 }
 CALL cuGraphInstantiateWithFlags(Handle *exec, Handle graph, unsigned long long) {
@@ -170,9 +190,15 @@ CALL cuGraphLaunch(Handle exec, Handle) {
     for (auto &l : ((Graph *)exec)->launches) emulated::run(*l.kernel, l.grid, l.block, l.shared, l.parameters.data());
     return 0;
 }
-CALL cuEventCreate(Handle *e, unsigned) { INSIDE return *e = next_++, 0; }
+CALL cuEventCreate(Handle *e, unsigned) {
+    INSIDE
+    if (events_ == 0) return 2;
+    if (events_ > 0) events_--;
+    return *e = next_++, 0;
+}
 CALL cuEventRecord(Handle event, Handle stream) {
     INSIDE
+    if (unmarked_ && !own_.count(stream)) return 1;
     recorded_[event] = stream;
     // What a caller's stream reads is to come back to the pool.
     if (!own_.count(stream)) lent_++;
@@ -190,7 +216,8 @@ CALL cuEventDestroy_v2(Handle event) {
 }
 CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
     INSIDE
-    if (recording_) return 900; // not while a stream is recorded
+    if (recording_ && recording_by_ == std::this_thread::get_id()) return 900; // not while it records
+    NOT_RECORDED
     if (held_ + bytes > limit_) return 2;
     void *memory = nullptr;
     if (posix_memalign(&memory, 512, bytes)) return 2;
@@ -202,6 +229,7 @@ CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
 }
 CALL cuMemFree_v2(u64 at) {
     INSIDE
+    NOT_RECORDED
     auto found = memory_.find(at);
     if (found == memory_.end()) return 1;
     held_ -= found->second.bytes, gives_++;
@@ -227,6 +255,8 @@ CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
     Reach within;
     if (s == recorder_ || !inside(to, bytes)) return 1;
     copies_++;
+    auto pin = pins_.upper_bound((Handle)from);
+    if (pin == pins_.begin() || (--pin)->first + pin->second < (Handle)from + bytes) pageable_++;
     memcpy((void *)to, from, bytes);
     return 0;
 }
@@ -258,7 +288,7 @@ struct Copy2D {
     Handle dst_array;
     size_t dst_pitch, width, height;
 };
-CALL cuMemcpy2DAsync_v2(const Copy2D *c, Handle) {
+CALL cuMemcpy2DAsync_v2(const Copy2D *c, Handle s) {
     INSIDE
     Reach within;
     bool in = c->src_type == 1 && c->dst_type == 2, out = c->src_type == 2 && c->dst_type == 1;
@@ -267,7 +297,11 @@ CALL cuMemcpy2DAsync_v2(const Copy2D *c, Handle) {
     u64 there = in ? c->dst_device : c->src_device;
     const Piece *found = piece(there, (in ? c->dst_pitch : c->src_pitch) * (c->height - 1) + c->width);
     // In the context that is current.
-    if (!found || found->context != stack_.back()) return 1;
+    if (!found) return 1;
+    // Of a pool: in the stream's.
+    Handle of = 0;
+    if (pooled_ && cuStreamGetCtx(s, &of)) return 1;
+    if ((pooled_ ? of : found->context) != stack_.back()) return 1;
     char *to = in ? (char *)there : (char *)c->dst_host;
     const char *from = in ? (const char *)c->src_host : (const char *)there;
     for (size_t y = 0; y < c->height; y++) memcpy(to + y * c->dst_pitch, from + y * c->src_pitch, c->width);
@@ -275,8 +309,9 @@ CALL cuMemcpy2DAsync_v2(const Copy2D *c, Handle) {
 }
 CALL cuMemHostAlloc(void **to, size_t bytes, unsigned) {
     INSIDE
+    NOT_RECORDED
     if (posix_memalign(to, 4096, bytes)) return 2;
-    pins_.insert((Handle)*to);
+    pins_[(Handle)*to] = bytes;
     return 0;
 }
 CALL cuMemFreeHost(void *at) {
@@ -286,6 +321,7 @@ CALL cuMemFreeHost(void *at) {
 }
 CALL cuModuleLoadData(Handle *m, const void *image) {
     INSIDE
+    NOT_RECORDED
     // The magic number of a fatbin.
     if (!image || *(const u32 *)image != 0xba55ed50) return 200;
     return *m = 5, 0;
@@ -325,7 +361,7 @@ CALL cuLaunchKernel(Handle f, u32 x, u32 y, u32 z, u32 bx, u32 by, u32 bz, u32 s
 CALL cuPointerGetAttribute(void *to, int what, u64 at) {
     const Piece *found = piece(at, 1);
     if (!found) return 1;
-    if (what == 1) *(Handle *)to = found->context;
+    if (what == 1) *(Handle *)to = pooled_ ? 0 : found->context;
     else if (what == 2) *(unsigned *)to = 2;
     else if (what == 9) *(int *)to = (int)(found->context - CONTEXT);
     else return 1;
@@ -343,6 +379,11 @@ extern "C" __attribute__((visibility("default"))) void played_set(const char *wh
     if (name == "failure") failure_ = (int)value;
     if (name == "fail after") fail_at_ = launches_ + value;
     if (name == "busy") busy_ = value;
+    if (name == "pause") pause_ = value;
+    if (name == "host records") host_records_ = value;
+    if (name == "pooled") pooled_ = value;
+    if (name == "events") events_ = value;
+    if (name == "unmarked") unmarked_ = value;
     if (name == "lost") {
         lost_ = (int)value;
         // What was recorded is lost with its context.
@@ -371,6 +412,8 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "lent") return lent_;
     if (name == "waits") return waits_;
     if (name == "pinned") return (long)pins_.size();
+    if (name == "pageable") return pageable_;
+    if (name == "host records") return host_records_;
     if (name == "graphs") return (long)graphs_.size();
     if (name == "context") return stack_.empty() ? 0 : (long)stack_.back();
     auto found = emulated::kernels().find(name);

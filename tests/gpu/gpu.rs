@@ -3,6 +3,7 @@
 //!     gpu devices                the devices that can be used, or what is missing (status 2)
 //!     gpu ops                    every operation against the reference backend; the same bytes in any batch
 //!     gpu demo                   the demo model: frames against the CPU's, a transition of 45 frames
+//!     gpu check FOLDER           a model's networks against what diffusers made with them in f32 (peer.py make)
 //!     gpu bench FOLDER SIZE [GB] a model's steps, decodes and a 'medium' transition of 45 frames; GB: a limit of memory
 //!
 //! Prints lines of Markdown tables; ends with status 1 where a bound is passed.
@@ -11,26 +12,57 @@
 #[path = "../common/operations.rs"]
 mod operations;
 
-use latentblend::backend::{Backend, Cuda, CudaDriver, Reference};
+mod bench;
+mod check;
+
+use latentblend::backend::{Backend, Cuda, CudaDriver, CudaTile, Reference};
 use latentblend::{
-    Batch, BlendOptions, Branch, Call, DeviceChoice, Frame, GuidanceSteps, Keyframe, LoadOptions,
-    Model, NoiseKind, Precision, Preset, SchedulePolicy, Session, noise,
+    BlendOptions, Call, DeviceChoice, Frame, Keyframe, LoadOptions, Model, Precision, Preset,
+    Session,
 };
 use operations::{Case, Random, cases, difference};
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 type Outcome = Result<bool, Box<dyn Error>>;
 
-const PROMPTS: [&str; 2] =
-    ["a photo of a mountain lake at dawn, very detailed", "ruins of a temple, fog, oil on canvas"];
 const FRAMES: usize = 45;
 
+/// What the library warns of goes where errors go.
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("gpu: {}: {}", record.level(), record.args());
+    }
+    fn flush(&self) {}
+}
+
+/// The number of the first device that can be used.
+fn first() -> Result<u32, Box<dyn Error>> {
+    let driver = CudaDriver::find()?;
+    let usable = driver.devices().iter().find(|device| device.usable().is_ok());
+    Ok(usable.ok_or("no device can be used")?.ordinal)
+}
+
 fn cuda(precision: Precision) -> Result<Cuda, Box<dyn Error>> {
-    Ok(Cuda::new(&CudaDriver::find()?, 0, precision)?)
+    Ok(Cuda::new(&CudaDriver::find()?, first()?, precision)?)
+}
+
+/// Whether steps were recorded and ran so; says it.
+fn replayed(meter: &Cuda) -> bool {
+    let replays = meter.replays();
+    let (recorded, replayed) = (replays.recorded, replays.replayed);
+    println!("\n{recorded} steps were recorded, {replayed} ran by what was recorded");
+    if let Some(why) = &replays.refused {
+        println!("\n**not recorded**: {why}");
+    }
+    replays.refused.is_none() && replayed > 0
 }
 
 /// What there is to run on.
@@ -52,19 +84,52 @@ fn devices() -> Outcome {
     Ok(usable)
 }
 
+/// Whether values are the same to the last bit, as far as both go.
+fn bits(a: &[f32], b: &[f32]) -> bool {
+    !a.is_empty() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+fn told(same: bool) -> &'static str {
+    if same { "the same" } else { "**DIFFERENT**" }
+}
+
 /// Every operation, in both kinds of numbers.
 fn ops() -> Outcome {
     let mut good = true;
     println!("| operation | f16 | bf16 |\n|---|---|---|");
-    let (half, brain) = (cuda(Precision::F16)?, cuda(Precision::Bf16)?);
+    let half = cuda(Precision::F16)?;
+    let brain = match half.info().computes_in(Precision::Bf16) {
+        Ok(_) => Some(cuda(Precision::Bf16)?),
+        Err(why) => {
+            eprintln!("gpu: bf16 is skipped: {why}");
+            None
+        }
+    };
     for (name, case) in cases() {
         let wanted = case.run(&Reference);
-        let errors =
-            [difference(&case.run(&half), &wanted), difference(&case.run(&brain), &wanted)];
-        let fine = errors[0] <= 2e-3 && errors[1] <= 1.6e-2;
-        good &= fine;
-        let mark = if fine { "" } else { " **too much**" };
-        println!("| {name} | {:.1e} | {:.1e}{mark} |", errors[0], errors[1]);
+        let mut columns = Vec::new();
+        for (device, bound) in [(Some(&half), 2e-3), (brain.as_ref(), 1.6e-2)] {
+            let Some(device) = device else {
+                columns.push("skipped".to_owned());
+                continue;
+            };
+            // Small cases would never occupy a large device, and so never take a large tile.
+            let values = |tile| {
+                device.force_tile(tile);
+                case.run(device)
+            };
+            let [small, large] = [CudaTile::Small, CudaTile::Large].map(values);
+            let error = difference(&large, &wanted);
+            let fine = error <= bound;
+            let same = bits(small.data(), large.data());
+            good &= fine && same;
+            columns.push(format!(
+                "{error:.1e}{}{}",
+                if fine { "" } else { " **too much**" },
+                if same { "" } else { " **the tiles' bytes differ**" }
+            ));
+        }
+        println!("| {name} | {} |", columns.join(" | "));
     }
     // At the sizes of a real network, where all multiprocessors are busy: the same bytes in any batch.
     let mut random = Random(3);
@@ -81,14 +146,15 @@ fn ops() -> Outcome {
         let x = half.dense(&x, &qkv, plain, latentblend::backend::Add::Nothing)?;
         Ok(half.download(&half.self_attention(&x, 10, false)?)?.into_data())
     };
+    half.force_tile(CudaTile::Auto);
     let all = run(16)?;
-    for n in [1, 2, 3, 5, 8] {
-        let same = run(n)?.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());
-        good &= same;
-        println!(
-            "\nbytes of a batch of {n} and of 16: {}",
-            if same { "the same" } else { "**DIFFERENT**" }
-        );
+    for tile in [CudaTile::Auto, CudaTile::Small, CudaTile::Large] {
+        half.force_tile(tile);
+        for n in [1, 2, 3, 5, 8] {
+            let same = bits(&run(n)?, &all);
+            good &= same;
+            println!("\nbytes of a batch of {n} ({tile:?}) and of 16: {}", told(same));
+        }
     }
     Ok(good)
 }
@@ -107,7 +173,8 @@ fn demo() -> Outcome {
     let on = |device| LoadOptions { device, ..LoadOptions::default() };
     // From its folder: embedded, it would travel twice.
     let folder = "models/demo/standard";
-    let gpu = Model::load_with(folder, &on(DeviceChoice::Cuda(0)), &Call::new())?;
+    let meter = cuda(Precision::F16)?;
+    let gpu = Model::load_with(folder, &on(DeviceChoice::Cuda(first()?)), &Call::new())?;
     let exact = LoadOptions { precision: Precision::F32, ..on(DeviceChoice::Cpu) };
     let cpu = Model::load_with(folder, &exact, &Call::new())?;
     let keyframes = [
@@ -134,108 +201,13 @@ fn demo() -> Outcome {
         println!("demo model, {} frames, {round} time: {seconds:.2} s", frames.len());
         if round == "first" {
             let alone = session(&gpu)?.render(times[20], &Call::new())?;
-            let same =
-                alone.rgb().iter().zip(frames[20].rgb()).all(|(a, b)| a.to_bits() == b.to_bits());
+            let same = bits(alone.rgb(), frames[20].rgb());
             good &= same;
-            println!(
-                "demo model, a frame alone and in a batch: {}",
-                if same { "the same" } else { "**DIFFERENT**" }
-            );
+            println!("demo model, a frame alone and in a batch: {}", told(same));
         }
     }
+    good &= replayed(&meter);
     Ok(good)
-}
-
-/// Seconds of one guided step of `count` branches of `side` latent pixels: the mean of 20 steps, after as many.
-fn step(model: &Model, side: usize, count: usize) -> Result<f64, Box<dyn Error>> {
-    const STEPS: usize = 20;
-    let ids = model.tokenize(PROMPTS[0])?.0;
-    let none = model.tokenize("")?.0;
-    let contexts = model.engine().encode_prompts(&[&ids, &none])?;
-    let [positive, negative] = [0, 1].map(|i| Arc::new(contexts[i].clone()));
-    let shape = [model.info().latent_channels, side, side];
-    let branch = |seed: usize| -> Result<Branch, Box<dyn Error>> {
-        Ok(Branch {
-            latent: noise(NoiseKind::Cuda, seed as u64, shape)?,
-            history: None,
-            feed: None,
-            // Each its own, as branches between prompts have.
-            positive: Arc::new((*positive).clone()),
-            negative: Arc::clone(&negative),
-            guidance: 7.5,
-            extra: None,
-        })
-    };
-    let batch = Batch {
-        branches: (0..count).map(branch).collect::<Result<_, _>>()?,
-        schedule: Arc::new(model.schedule(30, SchedulePolicy::default())?),
-        steps: 0..STEPS,
-        keep: STEPS - 1,
-        guidance: Arc::new(GuidanceSteps::default()),
-    };
-    let mut seconds = 0.0;
-    for _ in 0..2 {
-        let mut running = Arc::clone(model.engine()).denoise(batch.clone())?;
-        let start = Instant::now();
-        while running.advance()?.is_none() {}
-        seconds = start.elapsed().as_secs_f64() / STEPS as f64;
-    }
-    Ok(seconds)
-}
-
-fn bench(folder: &Path, size: usize, gigabytes: Option<f64>) -> Outcome {
-    let limit = gigabytes.map(|gigabytes| (gigabytes * 1e9) as u64);
-    let options = LoadOptions {
-        device: DeviceChoice::Cuda(0),
-        memory_limit: limit,
-        ..LoadOptions::default()
-    };
-    let start = Instant::now();
-    let model = Model::load_with(folder, &options, &Call::new())?;
-    let meter = Cuda::new(&CudaDriver::find()?, 0, Precision::F16)?;
-    meter.limit_memory(limit);
-    let side = size / model.info().factor;
-    let held = |meter: &Cuda| meter.memory_held() as f64 / 1e9;
-    println!(
-        "\n{size}x{size}, loaded in {:.1} s, {:.2} GB",
-        start.elapsed().as_secs_f64(),
-        held(&meter)
-    );
-    println!("\n| | branches | ms a step | ms a pair |\n|---|---|---|---|");
-    let counts: &[usize] = if limit.is_some() { &[1] } else { &[1, 2, 4, 8, 16, 32] };
-    for &count in counts {
-        let ms = step(&model, side, count)? * 1e3;
-        println!("| guided step | {count} | {ms:.2} | {:.2} |", ms / count as f64);
-    }
-    let shape = [model.info().latent_channels, side, side];
-    let latent = noise(NoiseKind::Cuda, 1, shape)?;
-    let mut ms = 0.0;
-    for _ in 0..4 {
-        let start = Instant::now();
-        model.engine().decode(std::slice::from_ref(&latent))?;
-        ms = start.elapsed().as_secs_f64() * 1e3;
-    }
-    println!("| decode, with the copy to the host | 1 | {ms:.2} | |");
-    let keyframes = [Keyframe::new(PROMPTS[0], 420), Keyframe::new(PROMPTS[1], 69731932)];
-    let blend = BlendOptions {
-        size: Some([size, size]),
-        preset: Preset::Medium,
-        ..BlendOptions::default()
-    };
-    for round in ["first", "second"] {
-        let session = Session::new(&model, &keyframes, &blend)?;
-        let times = session.leaves();
-        let start = Instant::now();
-        let frames = session.render_many(&times, &Call::new())?;
-        let seconds = start.elapsed().as_secs_f64();
-        println!(
-            "\n'medium', {} leaves, {} samples evaluated, {round} time: {seconds:.2} s, {:.2} GB held at the end",
-            frames.len(),
-            session.evaluated(),
-            held(&meter)
-        );
-    }
-    Ok(true)
 }
 
 fn run() -> Outcome {
@@ -245,15 +217,20 @@ fn run() -> Outcome {
         ["devices"] => devices(),
         ["ops"] => ops(),
         ["demo"] => demo(),
-        ["bench", folder, size] => bench(Path::new(folder), size.parse()?, None),
+        ["check", folder] => check::check(Path::new(folder)),
+        ["bench", folder, size] => bench::bench(Path::new(folder), size.parse()?, None),
         ["bench", folder, size, gigabytes] => {
-            bench(Path::new(folder), size.parse()?, Some(gigabytes.parse()?))
+            bench::bench(Path::new(folder), size.parse()?, Some(gigabytes.parse()?))
         }
-        _ => Err("wanted: devices, ops, demo, or bench FOLDER SIZE [GB]".into()),
+        _ => Err("wanted: devices, ops, demo, check FOLDER, or bench FOLDER SIZE [GB]".into()),
     }
 }
 
 fn main() -> ExitCode {
+    static WARNINGS: Warnings = Warnings;
+    log::set_max_level(log::LevelFilter::Warn);
+    // Nobody else has set one.
+    let _ = log::set_logger(&WARNINGS);
     match run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -98,6 +98,7 @@ table! {
     stream_wait = "cuStreamSynchronize" (Handle);
     capture_begin = "cuStreamBeginCapture_v2" (Handle, c_int);
     capture_end = "cuStreamEndCapture" (Handle, *mut Handle);
+    capture_mode = "cuThreadExchangeStreamCaptureMode" (*mut c_int);
     graph_instantiate = "cuGraphInstantiateWithFlags" (*mut Handle, Handle, u64);
     graph_launch = "cuGraphLaunch" (Handle, Handle);
     graph_destroy = "cuGraphDestroy" (Handle);
@@ -132,9 +133,13 @@ pub(super) const OUT_OF_MEMORY: Status = 2;
 
 /// Statuses after which a context answers nothing any more: a kernel failed, the card is gone, ...
 pub(super) fn is_lost(status: Status) -> bool {
-    // ECC_UNCORRECTABLE, NVLINK_UNCORRECTABLE; ILLEGAL_ADDRESS, LAUNCH_TIMEOUT; CONTEXT_IS_DESTROYED, ASSERT;
-    // HARDWARE_STACK_ERROR to LAUNCH_FAILED; EXTERNAL_DEVICE, DEVICE_UNAVAILABLE; UNKNOWN.
-    matches!(status, 46 | 214 | 220 | 700 | 702 | 709 | 710 | 714..=719 | 721 | 999)
+    // DEVICE_UNAVAILABLE; INVALID_CONTEXT, of ours, which is as good as it is retained; ECC_UNCORRECTABLE,
+    // NVLINK_UNCORRECTABLE, CONTAINED; ILLEGAL_ADDRESS, LAUNCH_TIMEOUT; CONTEXT_IS_DESTROYED, ASSERT;
+    // HARDWARE_STACK_ERROR to LAUNCH_FAILED; TENSOR_MEMORY_LEAK; EXTERNAL_DEVICE; UNKNOWN.
+    matches!(
+        status,
+        46 | 201 | 214 | 220 | 226 | 700 | 702 | 709 | 710 | 714..=719 | 721 | 911 | 999
+    )
 }
 
 impl Calls {

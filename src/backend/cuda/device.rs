@@ -6,10 +6,13 @@
 
 use super::back::Pinned;
 use super::calls::{Handle, Status, is_lost};
+use super::capture::{Capture, Relaxed};
 use super::driver::{CudaDriver, CudaInfo};
 use super::kernels::CONVERT as CONVERT_NAME;
 use super::lent::Lent;
 use super::memory::{Memory, Mode, current};
+use super::replay::CudaReplays;
+use super::ring::Ring;
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -28,8 +31,6 @@ struct Aligned<T: ?Sized>(T);
 const NON_BLOCKING: u32 = 1;
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 const MAX_SHARED: i32 = 8;
-/// CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile is theirs.
-const THREAD_LOCAL: i32 = 1;
 /// CU_EVENT_BLOCKING_SYNC and CU_EVENT_DISABLE_TIMING
 const SLEEPS_UNTIMED: u32 = 3;
 
@@ -49,22 +50,29 @@ pub(crate) struct Device {
     pub(super) memory: Mutex<Memory>,
     /// By way of which bytes go back to the host.
     pub(super) pinned: Mutex<Pinned>,
+    /// By way of which they come from there.
+    pub(super) ring: Mutex<Ring>,
     /// What other streams may still read.
     pub(super) lent: Mutex<Vec<Lent>>,
     /// Held while a graph is recorded or launched: all share one arena.
     pub(super) replaying: Mutex<()>,
+    /// What was recorded so far.
+    pub(super) replays: Mutex<CudaReplays>,
     /// Why it answers nothing any more.
     lost: Mutex<Option<String>>,
 }
 
 /// While it lives, the device's context is the thread's current one.
-pub(super) struct Entered<'a>(&'a Device);
+pub(super) struct Entered<'a> {
+    device: &'a Device,
+    _relaxed: Relaxed<'a>,
+}
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let mut context = 0;
         // SAFETY: a place for a handle; pops what `enter` has pushed. There is nobody to tell of a failure.
-        unsafe { (self.0.driver.calls.context_pop)(&mut context) };
+        unsafe { (self.device.driver.calls.context_pop)(&mut context) };
     }
 }
 
@@ -92,10 +100,12 @@ impl Device {
             steps: Mutex::default(),
             modules: [0; 2],
             functions: Mutex::default(),
-            memory: Mutex::default(),
+            memory: Mutex::new(Memory::new()),
             pinned: Mutex::default(),
+            ring: Mutex::default(),
             lent: Mutex::default(),
             replaying: Mutex::default(),
+            replays: Mutex::default(),
             lost: Mutex::default(),
         };
         device.prepare()?;
@@ -107,8 +117,7 @@ impl Device {
     fn prepare(&mut self) -> Result<()> {
         let (mut stream, mut recorder, mut modules) = (0, 0, [0; 2]);
         let mut ends = [0; 2];
-        {
-            let _entered = self.enter()?;
+        let made = self.enter().and_then(|_entered| {
             let calls = &self.driver.calls;
             let (mut least, mut greatest) = (0, 0);
             // SAFETY: places for numbers and handles; the kernels' image stays for good.
@@ -127,10 +136,12 @@ impl Device {
                     calls.check(status, "loading the kernels")?;
                 }
             }
-        }
+            Ok(())
+        });
+        // Also where some failed: what is there is let go of with the device.
         (self.stream, self.recorder, self.modules) = (stream, recorder, modules);
         self.steps = Mutex::new((ends, 0));
-        Ok(())
+        made
     }
 
     /// Makes the device's context the thread's current one.
@@ -141,7 +152,7 @@ impl Device {
         // SAFETY: a context that is retained.
         let status = unsafe { (self.driver.calls.context_push)(self.context) };
         self.check(status, "cuCtxPushCurrent")?;
-        Ok(Entered(self))
+        Ok(Entered { device: self, _relaxed: Relaxed::new(&self.driver.calls) })
     }
 
     /// Success, or the error; one that the context doesn't survive marks the device lost.
@@ -165,7 +176,7 @@ impl Device {
         self.lost.lock().is_some()
     }
 
-    fn function(&self, name: &'static str) -> Result<Handle> {
+    pub(super) fn function(&self, name: &'static str) -> Result<Handle> {
         let mut functions = self.functions.lock();
         if let Some(&function) = functions.get(name) {
             return Ok(function);
@@ -248,24 +259,6 @@ impl Device {
         )
     }
 
-    /// Copies `values` to `address`, in order with what was queued. They are free when it returns.
-    pub(super) fn copy_in<T: Copy>(&self, address: u64, values: &[T]) -> Result<()> {
-        match current() {
-            Mode::Run => {}
-            Mode::Plan(_) => return Ok(()),
-            Mode::Record(_) => {
-                return Err(Error::internal("a copy from the host in a recorded step"));
-            }
-        }
-        let _entered = self.enter()?;
-        let from = values.as_ptr().cast::<c_void>();
-        // SAFETY: that many bytes are there, and at `address` by its owner; a copy from pageable memory returns
-        // when its source has been read.
-        let status =
-            unsafe { (self.driver.calls.copy_in)(address, from, size_of_val(values), self.stream) };
-        self.check(status, "a copy to the device")
-    }
-
     /// Queues a step of a network, when the one before the last is done: one runs and one waits, so that what was
     /// queued is soon over when a call is cancelled.
     pub(super) fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -300,27 +293,9 @@ impl Device {
     /// Records what `work` queues, in a mode in which it queues on the recorder, as a graph.
     pub(super) fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(Handle, T)> {
         let _entered = self.enter()?;
-        let calls = &self.driver.calls;
-        // SAFETY: a stream of the device that nothing else uses; places for handles. The graph is destroyed
-        // whether or not it could be made executable.
-        unsafe {
-            let status = (calls.capture_begin)(self.recorder, THREAD_LOCAL);
-            self.check(status, "cuStreamBeginCapture")?;
-            let result = work();
-            let mut graph = 0;
-            let status = (calls.capture_end)(self.recorder, &mut graph);
-            let result = result.and_then(|result| {
-                self.check(status, "cuStreamEndCapture")?;
-                let mut exec = 0;
-                let status = (calls.graph_instantiate)(&mut exec, graph, 0);
-                self.check(status, "cuGraphInstantiate")?;
-                Ok((exec, result))
-            });
-            if graph != 0 {
-                (calls.graph_destroy)(graph);
-            }
-            result
-        }
+        let capture = Capture::begin(self, self.recorder)?;
+        let result = work()?;
+        Ok((capture.end()?, result))
     }
 
     /// Queues a recorded graph.
@@ -333,15 +308,11 @@ impl Device {
 
     /// The bytes that may still be had: of the limit, if there is one, or of the device.
     pub(super) fn available(&self) -> Result<u64> {
-        let _entered = self.enter()?;
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: places for two numbers.
-        let status = unsafe { (self.driver.calls.memory_info)(&mut free, &mut total) };
-        self.check(status, "cuMemGetInfo")?;
+        let [free, _] = self.free()?;
         let memory = self.memory.lock();
         let idle = memory.idle();
         let left = memory.limit.map(|limit| limit.saturating_sub(memory.held()));
-        Ok(left.unwrap_or(u64::MAX).min(free as u64) + idle)
+        Ok(left.unwrap_or(u64::MAX).min(free) + idle)
     }
 
     /// Lets a recorded graph go.
@@ -355,14 +326,16 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.memory.get_mut().release_all(&self.driver.calls, self.context);
         let calls = &self.driver.calls;
+        let _relaxed = Relaxed::new(calls);
+        self.memory.get_mut().release_all(calls, self.context);
         // SAFETY: all of these are ours and not used again. Failures (a lost device, a driver that has shut down
         // before us) leave nothing to be done.
         unsafe {
             let mut before = 0;
             if (calls.context_push)(self.context) == 0 {
                 self.pinned.get_mut().release(calls);
+                self.ring.get_mut().release(calls);
                 for module in self.modules {
                     if module != 0 {
                         (calls.module_unload)(module);

@@ -107,7 +107,7 @@ impl CudaDriver {
         if let Some(found) = FOUND.get() {
             return Ok(Arc::clone(found));
         }
-        let driver = Arc::new(CudaDriver::load(Library::find(DRIVER)?)?);
+        let driver = Arc::new(Library::find(DRIVER, CudaDriver::load)?);
         Ok(Arc::clone(FOUND.get_or_init(|| driver)))
     }
 

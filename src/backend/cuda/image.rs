@@ -14,6 +14,9 @@ use std::sync::Arc;
 const HOST: u32 = 1;
 const DEVICE: u32 = 2;
 
+/// Bytes that a driver takes along with a copy's command.
+const AT_ONCE: usize = 64 << 10;
+
 /// A caller's pixels in device memory, to be filled.
 pub struct CudaImage {
     driver: Arc<CudaDriver>,
@@ -44,7 +47,7 @@ impl CudaImage {
                 "CUDA: image data at {top:#x}: no device's memory"
             )));
         };
-        let owner = driver.owner(first)?;
+        let owner = driver.owner_by(first, stream)?;
         driver.owner(last)?;
         Ok(CudaImage { driver, top, layout, stream, owner })
     }
@@ -98,10 +101,16 @@ impl CudaImage {
             height,
             ..Copy2D::default()
         };
-        // SAFETY: the rows lie in the caller's memory, by the promise made to `from_raw`; a copy from pageable memory
-        // returns when its source has been read.
         self.within(|calls| {
-            calls.check(unsafe { (calls.copy_2d)(&copy, self.stream) }, "a copy into the image")
+            // SAFETY: the rows lie in the caller's memory, by the promise made to `from_raw`. The driver may go on reading
+            // more than a little of the source when the call has returned, so it is waited for, also where queueing failed.
+            let (status, waited) = unsafe {
+                let status = (calls.copy_2d)(&copy, self.stream);
+                let waits = bytes.len() > AT_ONCE;
+                (status, if waits { (calls.stream_wait)(self.stream) } else { 0 })
+            };
+            calls.check(status, "a copy into the image")?;
+            calls.check(waited, "waiting for the image's stream")
         })
     }
 

@@ -37,6 +37,44 @@ pub(super) struct Lent {
     _table: Option<Block>,
 }
 
+/// A picture on its way into a caller's image.
+pub struct Conversion<'a> {
+    device: Arc<Device>,
+    image: &'a CudaImage,
+    parameters: Convert,
+    lent: Option<Lent>,
+}
+
+impl Conversion<'_> {
+    /// Queues it on the image's stream, after what was queued on the device.
+    ///
+    /// # Errors
+    /// `Device`.
+    pub fn queue(mut self) -> Result<()> {
+        let (device, stream) = (&self.device, self.image.stream());
+        let Some(lent) = self.lent.take() else { return Ok(()) };
+        let blocks = blocks(self.image.layout());
+        let queued = device.after(stream, lent.ready, device.stream).and_then(|()| {
+            device.launch_on(stream, CONVERT, [blocks, 1, 1], THREADS, 0, &self.parameters)
+        });
+        // Also where that failed: what was queued may read it.
+        let marked = device.mark(lent.read, stream);
+        if marked.is_err() {
+            // The event would say that it was read.
+            device.wait_for(stream);
+        }
+        device.lent.lock().push(lent);
+        queued.and(marked)
+    }
+}
+
+impl Drop for Conversion<'_> {
+    fn drop(&mut self) {
+        // An event that was never recorded is over: it comes back with the next that do.
+        self.device.lent.lock().extend(self.lent.take());
+    }
+}
+
 impl CudaPicture {
     /// A network's picture; `None` where it isn't one.
     pub(super) fn new(device: &Arc<Device>, values: &Tensor) -> Option<Self> {
@@ -56,6 +94,19 @@ impl CudaPicture {
     /// `InvalidArgument` where sizes do not agree, the placement cannot be or the image lies elsewhere; `Device`,
     /// `OutOfMemory`.
     pub fn write(&self, image: &CudaImage, placement: Option<&Placement>) -> Result<()> {
+        self.prepare(image, placement)?.queue()
+    }
+
+    /// All that [`write`](Self::write) needs; nothing is queued on the image's stream yet. Of many images none is
+    /// written where one cannot be.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub fn prepare<'a>(
+        &self,
+        image: &'a CudaImage,
+        placement: Option<&Placement>,
+    ) -> Result<Conversion<'a>> {
         let device = &self.device;
         if !image.is_of(device.info.ordinal, device.context) {
             return Err(Error::invalid("an image in another device's or context's memory"));
@@ -69,16 +120,11 @@ impl CudaPicture {
         };
         let parameters =
             parameters(&self.values, image.top(), layout, tables.as_ref(), table.as_ref())?;
-        let blocks = blocks(layout);
+        device.load(CONVERT)?;
         let [ready, read] = device.events()?;
         let lent = Lent { ready, read, _picture: self.values.clone(), _table: table };
-        let queued = device.after(image.stream(), ready, device.stream).and_then(|()| {
-            device.launch_on(image.stream(), CONVERT, [blocks, 1, 1], THREADS, 0, &parameters)
-        });
-        // Also where that failed: what was queued may read it.
-        let marked = device.mark(read, image.stream());
-        device.lent.lock().push(lent);
-        queued.and(marked)
+        let device = Arc::clone(device);
+        Ok(Conversion { device, image, parameters, lent: Some(lent) })
     }
 
     /// How the picture is brought into an image; `None`: it has its size.
@@ -150,13 +196,32 @@ impl Device {
     /// Two new events.
     fn events(&self) -> Result<[Handle; 2]> {
         let _entered = self.enter()?;
+        let calls = &self.driver.calls;
         let mut events = [0; 2];
-        for event in &mut events {
-            // SAFETY: a place for a handle.
-            let status = unsafe { (self.driver.calls.event_create)(event, UNTIMED) };
+        // SAFETY: places for handles; the first is not used where there is no second.
+        unsafe {
+            self.check((calls.event_create)(&mut events[0], UNTIMED), "cuEventCreate")?;
+            let status = (calls.event_create)(&mut events[1], UNTIMED);
+            if status != 0 {
+                (calls.event_destroy)(events[0]);
+            }
             self.check(status, "cuEventCreate")?;
         }
         Ok(events)
+    }
+
+    /// Looks a kernel up, so that its launch doesn't.
+    fn load(&self, name: &'static str) -> Result<()> {
+        let _entered = self.enter()?;
+        self.function(name).map(|_| ())
+    }
+
+    /// Waits for a stream of a caller's. Nobody uses anything on a lost device.
+    fn wait_for(&self, stream: Handle) {
+        if let Ok(_entered) = self.enter() {
+            // SAFETY: a stream of this device by the promise made to `CudaImage::from_raw`.
+            unsafe { (self.driver.calls.stream_wait)(stream) };
+        }
     }
 
     /// Lets `stream` go on only after what is now queued on `other`.

@@ -60,14 +60,24 @@ pub(super) fn in_mode<T>(mode: Mode, work: impl FnOnce() -> T) -> T {
 #[derive(Default)]
 pub(super) struct Memory {
     pieces: Vec<(Address, Space)>,
+    /// Where each block is a piece of the driver's by itself: the bytes of all.
+    exact: Option<u64>,
     /// The most that may be had from the driver, in bytes; `None`: what there is.
     pub(super) limit: Option<u64>,
 }
 
 impl Memory {
+    /// With LATENTBLEND_CUDA_EXACT=1 what a block takes is asked of the driver by itself, to the byte, and given back with
+    /// it: slow, but whoever watches the driver's memory (compute-sanitizer) sees what reaches beyond a block.
+    pub(super) fn new() -> Self {
+        let exact = std::env::var_os("LATENTBLEND_CUDA_EXACT").is_some_and(|value| value == "1");
+        Memory { exact: exact.then_some(0), ..Memory::default() }
+    }
+
     /// What was taken from the driver, in bytes.
     pub(super) fn held(&self) -> u64 {
-        self.pieces.iter().map(|(_, space)| space.length()).sum()
+        let pieces = self.pieces.iter().map(|(_, space)| space.length());
+        pieces.sum::<u64>() + self.exact.unwrap_or(0)
     }
 
     /// What of that lies idle, in bytes.
@@ -76,6 +86,14 @@ impl Memory {
     }
 
     fn take(&mut self, calls: &Calls, length: u64) -> Result<Address> {
+        if let Some(exact) = &mut self.exact {
+            let mut address = 0;
+            // SAFETY: a place for an address; the driver gives nothing of no length.
+            let status = unsafe { (calls.memory_take)(&mut address, length.max(1) as usize) };
+            calls.check(status, "device memory")?;
+            *exact += length;
+            return Ok(address);
+        }
         for (base, space) in &mut self.pieces {
             if let Some(start) = space.take(length) {
                 return Ok(*base + start);
@@ -118,7 +136,15 @@ impl Memory {
         Err(Error::new(ErrorKind::OutOfMemory, what))
     }
 
-    fn give(&mut self, address: Address, length: u64) {
+    fn give(&mut self, device: &Device, address: Address, length: u64) {
+        if let Some(exact) = &mut self.exact {
+            *exact -= length;
+            if let Ok(_entered) = device.enter() {
+                // SAFETY: a block of ours, not used again; the driver waits for work that still uses it.
+                unsafe { (device.driver.calls.memory_give)(address) };
+            }
+            return;
+        }
         let piece = self
             .pieces
             .iter_mut()
@@ -154,6 +180,18 @@ impl Memory {
     }
 }
 
+impl Device {
+    /// The bytes that are free on the device, whoever has the others, and all that it has.
+    pub(super) fn free(&self) -> Result<[u64; 2]> {
+        let _entered = self.enter()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: places for two numbers.
+        let status = unsafe { (self.driver.calls.memory_info)(&mut free, &mut total) };
+        self.check(status, "cuMemGetInfo")?;
+        Ok([free as u64, total as u64])
+    }
+}
+
 /// Where a block goes when it is dropped.
 enum Home {
     Pool,
@@ -182,8 +220,8 @@ impl Block {
             }
             Mode::Plan(arena) | Mode::Record(arena) => {
                 let start = arena.space.lock().take(length);
-                let start =
-                    start.ok_or_else(|| Error::internal("a recorded step outgrew its plan"))?;
+                let start = start
+                    .ok_or_else(|| Error::internal(format!("{length} bytes in a recorded step")))?;
                 (arena.base + start, Home::Arena(arena))
             }
         };
@@ -208,7 +246,9 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         match &self.home {
-            Home::Pool => self.device.memory.lock().give(self.address, self.length),
+            Home::Pool => {
+                self.device.memory.lock().give(&self.device, self.address, self.length);
+            }
             Home::Arena(arena) => {
                 arena.space.lock().give(self.address - arena.base, self.length);
             }

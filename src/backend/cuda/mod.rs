@@ -6,6 +6,7 @@
 
 mod back;
 mod calls;
+mod capture;
 mod device;
 mod driver;
 mod image;
@@ -15,15 +16,19 @@ mod memory;
 mod owner;
 mod queue;
 mod replay;
+mod ring;
 mod search;
 mod space;
 mod tensor;
+mod tile;
 
 pub use driver::{CudaDriver, CudaInfo};
 pub use image::CudaImage;
-pub use lent::CudaPicture;
+pub use lent::{Conversion as CudaConversion, CudaPicture};
+pub use replay::CudaReplays;
 pub use search::{DRIVER as CUDA_DRIVER, folders as cuda_folders};
 pub use tensor::Tensor as CudaTensor;
+pub use tile::CudaTile;
 
 use crate::backend::{
     Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Precision,
@@ -60,7 +65,8 @@ impl Cuda {
     /// in that precision, `Device`.
     pub fn new(driver: &Arc<CudaDriver>, ordinal: u32, precision: Precision) -> Result<Self> {
         let precision = driver.device(ordinal)?.computes_in(precision)?;
-        let queue = Queue { device: Device::open(driver, ordinal)?, precision };
+        let queue =
+            Queue { device: Device::open(driver, ordinal)?, precision, tile: Mutex::default() };
         Ok(Cuda { queue, recordings: Mutex::default() })
     }
 
@@ -95,6 +101,24 @@ impl Cuda {
     /// What all models on this device hold of its memory, in bytes.
     pub fn memory_held(&self) -> u64 {
         self.queue.device.memory.lock().held()
+    }
+
+    /// What was recorded on this device, by all models on it, since it was opened.
+    pub fn replays(&self) -> CudaReplays {
+        self.queue.device.replays.lock().clone()
+    }
+
+    /// Which tile the products of this backend are computed in from now on: any gives the same bits.
+    pub fn force_tile(&self, tile: CudaTile) {
+        *self.queue.tile.lock() = tile;
+    }
+
+    /// What is free of the device's memory, whoever has the rest, and all of it, in bytes.
+    ///
+    /// # Errors
+    /// `Device`.
+    pub fn memory_free(&self) -> Result<[u64; 2]> {
+        self.queue.device.free()
     }
 
     fn packed(

@@ -82,6 +82,22 @@ impl CudaDriver {
         }
     }
 
+    /// Whose memory `address` is in, as far as `stream` tells where the memory is of no one context: of a pool, or
+    /// mapped. It is then used in the stream's context, for no other knows the stream.
+    pub(super) fn owner_by(&self, address: Address, stream: Handle) -> Result<Owner> {
+        let mut owner = self.owner(address)?;
+        let mut context = 0;
+        // SAFETY: a stream that lives, or 0, by the promise made to `CudaImage::from_raw`; a place for a handle.
+        if owner.context == 0
+            && unsafe { (self.calls.stream_context)(stream, &mut context) } == 0
+            // SAFETY: what a living stream is of lives.
+            && unsafe { self.of_context(context) }.is_ok_and(|ordinal| ordinal == owner.ordinal)
+        {
+            owner.context = context;
+        }
+        Ok(owner)
+    }
+
     /// Whose memory `address` is in.
     pub(super) fn owner(&self, address: Address) -> Result<Owner> {
         let (mut kind, mut context, mut ordinal) = (0u32, 0usize, 0i32);

@@ -5,8 +5,10 @@ use super::device::Device;
 use super::kernels::{self, Assemble, Attention, Combine, Gather, Product};
 use super::memory::Block;
 use super::tensor::{Norm, Tensor, Weight};
+use super::tile::{CudaTile, tiles};
 use crate::backend::{Activation, Add, NormSpec, Precision, Sources};
 use crate::error::{Error, Result};
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Threads of a block where it doesn't matter.
@@ -23,6 +25,8 @@ pub(super) struct Queue {
     pub(super) device: Arc<Device>,
     /// f16 or bf16.
     pub(super) precision: Precision,
+    /// How products are computed.
+    pub(super) tile: Mutex<CudaTile>,
 }
 
 /// What is in the way of a product beside its operands.
@@ -192,17 +196,12 @@ impl Queue {
             out_f32: f32.into(),
             gated: around.gated.into(),
         };
-        // Any tile gives the same bits, so the one that occupies the device is taken.
-        let tiles = |side: usize| (rows.div_ceil(side) * outputs.div_ceil(side)) as u64;
-        let large = tiles(128) * splits as u64 >= u64::from(self.device.info.multiprocessors);
-        let (names, side, block) = match large && outputs > 64 {
-            true => (kernels::PRODUCT_LARGE, 128, 128),
-            false => (kernels::PRODUCT_SMALL, 64, 128),
-        };
+        let sizes = [rows, outputs, splits];
+        let (names, side) = self.tile.lock().of(sizes, self.device.info.multiprocessors);
         // Four stages of 32 values of both operands, 2 bytes each.
         let shared = 4 * 2 * side as u32 * 32 * 2;
-        let grid = [tiles(side), splits as u64, 1];
-        self.device.launch(self.kernel(names), grid, block, shared, &parameters)?;
+        let grid = [tiles(rows, outputs, side), splits as u64, 1];
+        self.device.launch(self.kernel(names), grid, 128, shared, &parameters)?;
         if splits > 1 {
             let grid = [shares((rows * outputs.div_ceil(2)) as u64), 1, 1];
             let name = self.kernel(kernels::PRODUCT_JOIN);

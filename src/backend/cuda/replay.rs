@@ -11,7 +11,7 @@ use super::memory::{Arena, Block, Mode, current, in_mode};
 use super::space::Space;
 use super::tensor::Tensor;
 use crate::backend::Replayable;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -20,6 +20,17 @@ const KEPT: usize = 24;
 const KEPT_BYTES: u64 = 512 << 20;
 /// As long as no memory is: places in a plan.
 const BOUNDLESS: u64 = 1 << 46;
+
+/// What was recorded on a device since it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CudaReplays {
+    /// Steps that were recorded.
+    pub recorded: u64,
+    /// Steps that ran by what was recorded.
+    pub replayed: u64,
+    /// Why some are not recorded, where that failed.
+    pub refused: Option<String>,
+}
 
 /// What tells a step from others: its key, and shapes and kinds of its inputs.
 #[derive(PartialEq, Eq, Clone)]
@@ -109,6 +120,7 @@ pub(super) fn run(
                 log::warn!("{e}; steps run unrecorded on {}", device.info.name);
                 recordings.clear(device);
                 recordings.refused = true;
+                device.replays.lock().refused = Some(e.to_string());
                 drop(recordings);
                 return plain();
             }
@@ -139,15 +151,22 @@ fn launch(device: &Arc<Device>, recorded: &mut Recorded, inputs: &[&Tensor]) -> 
         }
     }
     device.replay(recorded.exec)?;
+    device.replays.lock().replayed += 1;
     let output = Tensor::new(device, recorded.shape, recorded.f32)?;
     device.copy(output.address(), recorded.output, output.bytes())?;
     Ok(output)
 }
 
+/// The arena of a step at `base`, whether it is planned or recorded: in no more room than its plan says, places could
+/// be others (of the smallest part that holds a length, the last one is a candidate then), and not suffice.
+fn arena(base: Address) -> Arena {
+    Arena { base, space: Arc::new(Mutex::new(Space::new(BOUNDLESS))) }
+}
+
 /// The room that `step` needs.
 fn plan(inputs: &[Tensor], step: &Replayable<'_, Tensor>) -> Result<u64> {
-    let space = Arc::new(Mutex::new(Space::new(BOUNDLESS)));
-    let arena = Arena { base: BOUNDLESS, space: Arc::clone(&space) };
+    let arena = arena(BOUNDLESS);
+    let space = Arc::clone(&arena.space);
     in_mode(Mode::Plan(arena), || step(inputs))?;
     let peak = space.lock().peak();
     Ok(peak)
@@ -171,9 +190,20 @@ fn record(
         recordings.arena = Some(Block::new(device, peak)?);
     }
     let base = recordings.arena.as_ref().map_or(0, Block::address);
-    let space = Arc::new(Mutex::new(Space::new(peak)));
-    let work = || in_mode(Mode::Record(Arena { base, space }), || step(&own));
-    let (exec, output) = device.record(work)?;
+    let arena = arena(base);
+    let space = Arc::clone(&arena.space);
+    let work = || in_mode(Mode::Record(arena), || step(&own));
+    let (exec, output) = {
+        // One recorder serves all models on the device.
+        let _replaying = device.replaying.lock();
+        device.record(work)?
+    };
+    let taken = space.lock().peak();
+    if taken > peak {
+        device.forget(exec);
+        return Err(Error::internal(format!("a recorded step took {taken} bytes of {peak}")));
+    }
+    device.replays.lock().recorded += 1;
     recordings.steps.push(Recorded {
         name,
         sources: vec![0; own.len()],

@@ -84,6 +84,40 @@ impl Space {
 mod tests {
     use super::*;
 
+    /// What a recorded step relies on: the same takes and gives have the same places again, below the first time's
+    /// peak, where there is as much room as then. In just that much room they needn't fit.
+    #[test]
+    fn a_sequence_has_its_places_again_in_boundless_room_alone() {
+        let mut outgrown = 0;
+        for seed in 0..200 {
+            let run = |space: &mut Space| {
+                let (mut random, mut held, mut places): (u64, Vec<(u64, u64)>, Vec<_>) =
+                    (seed, Vec::new(), Vec::new());
+                for _ in 0..300 {
+                    random = random.wrapping_mul(6364136223846793005).wrapping_add(1);
+                    let length = (random >> 50) + 1;
+                    if (random >> 32) % 5 < 3 || held.is_empty() {
+                        let start = space.take(length)?;
+                        held.push((start, length));
+                        places.push(start);
+                    } else {
+                        let (start, length) =
+                            held.swap_remove((random >> 40) as usize % held.len());
+                        space.give(start, length);
+                    }
+                }
+                Some(places)
+            };
+            let (mut first, mut again) = (Space::new(1 << 46), Space::new(1 << 46));
+            let places = run(&mut first);
+            assert!(places.is_some() && run(&mut again) == places);
+            assert_eq!(again.peak(), first.peak());
+            let mut tight = Space::new(first.peak());
+            outgrown += usize::from(run(&mut tight) != places);
+        }
+        assert!(outgrown > 0, "room as large as the peak would do");
+    }
+
     #[test]
     fn places_never_overlap_and_all_room_comes_back() {
         let mut space = Space::new(1 << 20);
