@@ -277,8 +277,8 @@ pub unsafe extern "C" fn lb_session_render(
 }
 
 /// Writes the frames at `count` places into as many images: the same bytes as one by one, only sooner. On
-/// failure no pixel of any is written. Otherwise as lb_session_render: may take long, reports and can be
-/// cancelled. Any thread. Since 0.1.
+/// failure no pixel of any is written, unless a CUDA device fails while it writes into its own memory.
+/// Otherwise as lb_session_render: may take long, reports and can be cancelled. Any thread. Since 0.1.
 ///
 /// # Safety
 /// `t` and `images` are NULL or point to `count` elements; the rest as lb_session_render says. No two
