@@ -3,7 +3,9 @@
 //! than all of it: Winograd's method multiplies less than is counted here.)
 //!
 //! ```text
-//! cargo bench --bench kernels [-- LEVEL [LAYER [PRECISION]]]     LAYER: part of a layer's name; f32 or bf16 (default)
+//! cargo bench --bench kernels [-- LEVEL [LAYER [PRECISION [cold]]]]
+//!     LAYER: part of a layer's name; PRECISION: f32 or bf16 (default)
+//!     cold: each run has operands of its own, as a network's layers do
 //! ```
 //!
 //! `benches/peer/layers.py` puts PyTorch beside it.
@@ -12,7 +14,11 @@
 use latentblend::backend::{
     Activation, Add, Backend, ConvSpec, Cpu, CpuBf16, HostTensor, Level, NormSpec, Precision,
 };
+use std::collections::VecDeque;
 use std::time::Instant;
+
+/// Bytes of operands that no cache of one core holds.
+const COLD_BYTES: usize = 64 << 20;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -26,19 +32,50 @@ fn values(shape: &[usize], scale: f32) -> Result<HostTensor, latentblend::Error>
     HostTensor::new(shape, (0..length).map(value).collect())
 }
 
-/// Seconds that `work` takes: the best of some runs, for whatever else the machine does only adds to it.
-fn seconds(mut work: impl FnMut() -> Outcome) -> Result<f64, Box<dyn std::error::Error>> {
-    work()?;
-    let start = Instant::now();
-    work()?;
-    let runs = (0.25 / start.elapsed().as_secs_f64()).clamp(3.0, 200.0) as usize;
-    let mut best = f64::INFINITY;
-    for _ in 0..runs {
+/// Seconds that `work` takes, which is given the numbers of runs: the best of some, for whatever else the machine does
+/// only adds to it.
+/// The last `kept` results are held, so that each is written elsewhere.
+fn seconds<T>(
+    kept: usize,
+    mut work: impl FnMut(usize) -> Result<T, latentblend::Error>,
+) -> Result<f64, latentblend::Error> {
+    let mut results = VecDeque::new();
+    let mut run = |number: usize| {
         let start = Instant::now();
-        work()?;
-        best = best.min(start.elapsed().as_secs_f64());
+        results.push_back(work(number)?);
+        let seconds = start.elapsed().as_secs_f64();
+        if results.len() > kept {
+            results.pop_front();
+        }
+        Ok::<f64, latentblend::Error>(seconds)
+    };
+    for number in 0..=kept {
+        run(number)?;
+    }
+    let runs = (0.25 / run(kept + 1)?).clamp(3.0, 200.0) as usize;
+    let mut best = f64::INFINITY;
+    for number in 0..runs {
+        best = best.min(run(number)?);
     }
     Ok(best)
+}
+
+/// Operands in turn, as many of each as keep them from the caches if that is wanted.
+struct Turns<T>(Vec<T>);
+
+impl<T> Turns<T> {
+    fn new(
+        cold: bool,
+        bytes: usize,
+        make: impl Fn() -> Result<T, latentblend::Error>,
+    ) -> Result<Self, latentblend::Error> {
+        let count = if cold { (COLD_BYTES / bytes).clamp(2, 64) } else { 1 };
+        (0..count).map(|_| make()).collect::<Result<_, _>>().map(Turns)
+    }
+
+    fn of(&self, run: usize) -> &T {
+        &self.0[run % self.0.len()]
+    }
 }
 
 /// Multiplications a second of all threads, by products that stay within the registers.
@@ -140,14 +177,23 @@ struct Bench<B> {
     cpu: B,
     peak: Option<f64>,
     wanted: String,
+    /// Whether each run has operands of its own, as a network's layers do.
+    cold: bool,
 }
 
 impl<B: Backend> Bench<B> {
-    fn line(&self, name: &str, products: f64, work: impl FnMut() -> Outcome) -> Outcome {
+    /// `bytes`: of a result.
+    fn line(
+        &self,
+        name: &str,
+        (products, bytes): (f64, usize),
+        work: impl FnMut(usize) -> Result<B::Tensor, latentblend::Error>,
+    ) -> Outcome {
         if !name.contains(&self.wanted) {
             return Ok(());
         }
-        let seconds = seconds(work)?;
+        let kept = if self.cold { (COLD_BYTES / bytes).clamp(2, 64) } else { 0 };
+        let seconds = seconds(kept, work)?;
         let rate = products / seconds / 1e9;
         let share = self.peak.map_or("not known".into(), |p| format!("{:.0} %", 100.0 * rate / p));
         println!("| {name} | {:.2} | {rate:.0} | {share} |", seconds * 1e3);
@@ -161,20 +207,21 @@ impl<B: Backend> Bench<B> {
         if !name.contains(&self.wanted) && !format!("norm, SiLU, {name}").contains(&self.wanted) {
             return Ok(());
         }
+        let bias = values(&[outputs], 0.1)?;
         let weight = values(&[outputs, c, 3, 3], 0.02)?;
-        let conv = cpu.conv(weight, Some(values(&[outputs], 0.1)?), ConvSpec::same(1))?;
+        let conv = Turns::new(self.cold, 18 * c * outputs, || {
+            cpu.conv(weight.clone(), Some(bias.clone()), ConvSpec::same(1))
+        })?;
         let ones = || HostTensor::new([c], vec![1.0; c]);
         let norm = cpu.norm(ones()?, ones()?, NormSpec::Group { groups: 32, epsilon: 1e-5 })?;
         let id = cpu.norm(ones()?, ones()?, NormSpec::Layer { epsilon: 1e-5 })?;
-        let x = cpu.normalize(&cpu.upload(&values(&[n, side, side, c], 1.0)?)?, &id)?;
-        let products = (n * side * side * 9 * c * outputs) as f64;
-        self.line(&name, products, || {
-            cpu.conv2d((&x).into(), &conv, Add::Nothing)?;
-            Ok(())
-        })?;
-        self.line(&format!("norm, SiLU, {name}"), products, || {
-            cpu.norm_conv2d((&x).into(), &norm, Activation::Silu, &conv, Add::Nothing)?;
-            Ok(())
+        let x = cpu.upload(&values(&[n, side, side, c], 1.0)?)?;
+        let x = Turns::new(self.cold, 2 * n * side * side * c, || cpu.normalize(&x, &id))?;
+        let work = ((n * side * side * 9 * c * outputs) as f64, 2 * n * side * side * outputs);
+        self.line(&name, work, |run| cpu.conv2d(x.of(run).into(), conv.of(run), Add::Nothing))?;
+        self.line(&format!("norm, SiLU, {name}"), work, |run| {
+            let (x, conv) = (x.of(run), conv.of(run));
+            cpu.norm_conv2d(x.into(), &norm, Activation::Silu, conv, Add::Nothing)
         })
     }
 
@@ -185,19 +232,28 @@ impl<B: Backend> Bench<B> {
         if !plain.contains(&self.wanted) && !gated.contains(&self.wanted) {
             return Ok(());
         }
-        let linear = cpu.linear(values(&[outputs, c], 0.02)?, Some(values(&[outputs], 0.1)?))?;
+        let (weight, bias) = (values(&[outputs, c], 0.02)?, values(&[outputs], 0.1)?);
+        let linear = Turns::new(self.cold, 2 * c * outputs, || {
+            cpu.linear(weight.clone(), Some(bias.clone()))
+        })?;
         let ones = || HostTensor::new([c], vec![1.0; c]);
         let norm = cpu.norm(ones()?, ones()?, NormSpec::Layer { epsilon: 1e-5 })?;
-        let x = cpu.normalize(&cpu.upload(&values(&[1, 1, rows, c], 1.0)?)?, &norm)?;
+        let x = cpu.upload(&values(&[1, 1, rows, c], 1.0)?)?;
+        let x = Turns::new(self.cold, 2 * rows * c, || cpu.normalize(&x, &norm))?;
         let products = (rows * c * outputs) as f64;
-        self.line(&plain, products, || {
-            cpu.dense(&x, &linear, Activation::Identity, Add::Nothing)?;
-            Ok(())
+        let work = (products, 2 * rows * outputs);
+        self.line(&plain, work, |run| {
+            cpu.dense(x.of(run), linear.of(run), Activation::Identity, Add::Nothing)
         })?;
+        if outputs == c {
+            self.line(&format!("residual, {plain}"), work, |run| {
+                let (x, other) = (x.of(run), Add::Residual(x.of(run + 1)));
+                cpu.dense(x, linear.of(run), Activation::Identity, other)
+            })?;
+        }
         if outputs == 8 * c {
-            self.line(&gated, products, || {
-                cpu.norm_geglu(&x, &norm, &linear)?;
-                Ok(())
+            self.line(&gated, (products, rows * outputs), |run| {
+                cpu.norm_geglu(x.of(run), &norm, linear.of(run))
             })?;
         }
         Ok(())
@@ -208,13 +264,12 @@ impl<B: Backend> Bench<B> {
         let c = 3 * heads * width;
         let ones = || HostTensor::new([c], vec![1.0; c]);
         let norm = cpu.norm(ones()?, ones()?, NormSpec::Layer { epsilon: 1e-5 })?;
-        let x = cpu.normalize(&cpu.upload(&values(&[n, 1, tokens, c], 1.0)?)?, &norm)?;
+        let x = cpu.upload(&values(&[n, 1, tokens, c], 1.0)?)?;
+        let x = Turns::new(self.cold, 2 * n * tokens * c, || cpu.normalize(&x, &norm))?;
         let products = (n * heads * tokens * tokens * width * 2) as f64;
         let name = format!("attention, {n} x {tokens} tokens, {heads} heads of {width}");
-        self.line(&name, products, || {
-            cpu.self_attention(&x, heads, false)?;
-            Ok(())
-        })
+        let work = (products, 2 * n * tokens * heads * width);
+        self.line(&name, work, |run| cpu.self_attention(x.of(run), heads, false))
     }
 }
 
@@ -226,11 +281,12 @@ fn main() -> Outcome {
     };
     let wanted = arguments.next().unwrap_or_default();
     let precision: Precision = arguments.next().as_deref().unwrap_or("bf16").parse()?;
+    let cold = arguments.next().is_some_and(|word| word == "cold");
     if precision == Precision::F32 {
         let peak = peak(level.min(Level::Avx512));
-        Bench { cpu: Cpu::new(level), peak, wanted }.all(level)
+        Bench { cpu: Cpu::new(level), peak, wanted, cold }.all(level)
     } else {
-        Bench { cpu: CpuBf16::new(level), peak: peak(level), wanted }.all(level)
+        Bench { cpu: CpuBf16::new(level), peak: peak(level), wanted, cold }.all(level)
     }
 }
 
@@ -255,6 +311,7 @@ impl<B: Backend> Bench<B> {
             self.conv(shape)?;
         }
         for shape in [
+            [8192, 320, 320],
             [8192, 320, 960],
             [8192, 320, 2560],
             [8192, 1280, 320],
