@@ -30,8 +30,13 @@ unsafe impl Sync for Lines {}
 impl Lines {
     /// `count` lines of zeros.
     pub(super) fn zeros(count: usize) -> Self {
+        Lines::try_zeros(count).unwrap_or_else(|| handle_alloc_error(layout(count)))
+    }
+
+    /// The same, unless there is no room for them.
+    pub(super) fn try_zeros(count: usize) -> Option<Self> {
         if count == 0 {
-            return Lines::default();
+            return Some(Lines::default());
         }
         let layout = layout(count);
         let at = if layout.size() >= OWN_BYTES {
@@ -40,9 +45,35 @@ impl Lines {
             // SAFETY: the layout is not empty.
             unsafe { alloc_zeroed(layout) }
         };
-        match NonNull::new(at.cast()) {
-            Some(at) => Lines { at, count },
-            None => handle_alloc_error(layout),
+        NonNull::new(at.cast()).map(|at| Lines { at, count })
+    }
+
+    /// Line `index`, for who owns it alone.
+    pub(super) fn at(&self, index: usize) -> NonNull<Line> {
+        assert!(index < self.count, "line {index} of {}", self.count);
+        // SAFETY: within the lines.
+        unsafe { self.at.add(index) }
+    }
+
+    /// Which line this is, if it is one of them.
+    pub(super) fn index(&self, line: NonNull<Line>) -> Option<usize> {
+        let bytes = line.addr().get().checked_sub(self.at.addr().get())?;
+        Some(bytes / size_of::<Line>()).filter(|&index| index < self.count)
+    }
+
+    /// Gives the memory of `count` lines from `first` on back to the system, whatever is in them; false where only all of
+    /// them can go.
+    ///
+    /// # Safety
+    /// Nobody uses these lines.
+    pub(super) unsafe fn forget(&self, first: usize, count: usize) -> bool {
+        debug_assert!(first + count <= self.count);
+        if layout(self.count).size() < OWN_BYTES {
+            return false;
+        }
+        // SAFETY: lines of a mapping, by the caller's promise nobody's.
+        unsafe {
+            system::forget(self.at.as_ptr().wrapping_add(first).cast(), count * size_of::<Line>())
         }
     }
 
@@ -134,6 +165,9 @@ mod system {
     const READ_AND_WRITE: c_int = 3;
     const PRIVATE_AND_OF_NO_FILE: c_int = 0x22;
     const IN_LARGE_PAGES: c_int = 14;
+    const NOT_NEEDED: c_int = 4;
+    /// Bytes of a page on any of these machines, or some of them.
+    const PAGE: usize = 64 << 10;
     /// Fewer bytes are not worth a large page.
     const LARGE: usize = 4 << 20;
 
@@ -152,6 +186,20 @@ mod system {
         at.cast()
     }
 
+    /// The whole pages of `bytes` bytes from `at` on become zeros that take no memory.
+    ///
+    /// # Safety
+    /// They are of [`zeros`], and nobody uses them.
+    pub(super) unsafe fn forget(at: *mut u8, bytes: usize) -> bool {
+        let skipped = at.addr().next_multiple_of(PAGE) - at.addr();
+        let whole = bytes.saturating_sub(skipped) / PAGE * PAGE;
+        if whole > 0 {
+            // SAFETY: the caller's promise. An error leaves memory in use, and nothing else.
+            unsafe { madvise(at.wrapping_add(skipped).cast(), whole, NOT_NEEDED) };
+        }
+        true
+    }
+
     /// # Safety
     /// `at` is of [`zeros`] with this layout, and is not used again.
     pub(super) unsafe fn give_back(at: *mut u8, layout: Layout) {
@@ -167,6 +215,12 @@ mod system {
     pub(super) fn zeros(layout: Layout) -> *mut u8 {
         // SAFETY: the layout is not empty.
         unsafe { alloc_zeroed(layout) }
+    }
+
+    /// # Safety
+    /// None is asked for.
+    pub(super) unsafe fn forget(_: *mut u8, _: usize) -> bool {
+        false
     }
 
     /// # Safety

@@ -3,106 +3,94 @@
 #![allow(unsafe_code, reason = "a place that threads share")]
 
 use super::lines::{Line, Lines};
+use super::region::{Place, Regions};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Buffers from this many bytes on are used again for their own size only; smaller ones also for one that is a
-/// quarter less.
-const LARGE_BYTES: usize = 1 << 20;
+/// Buffers from this many bytes on lie in regions of their own, so that no small one keeps two large ones apart.
+const LARGE_BYTES: usize = 256 << 10;
 
-/// Buffers that wait to be used again. A network asks for the same sizes at every step, and fresh memory
-/// of the system costs a fault per page.
+/// Buffers that are used again and again. A network asks for the same sizes at every step, and fresh memory of the system
+/// costs a fault per page.
 ///
-/// Idle buffers never take more than was in use before: what is held in all has the peak of what is used, which
-/// a dry run tells (`shapes.rs`).
+/// What is held in all exceeds the peak of what is used, which a dry run tells (`shapes.rs`), by a quarter at most: idle
+/// memory that would make it more goes back to the system.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<Buffers>);
 
 #[derive(Default)]
 struct Buffers {
-    /// By their number of lines.
-    idle: BTreeMap<usize, Vec<Lines>>,
-    idle_bytes: usize,
+    small: Regions,
+    large: Regions,
     used_bytes: usize,
     /// The most that was in use.
     peak_bytes: usize,
 }
 
 impl Buffers {
-    /// An idle buffer for `lines`.
-    fn found(&mut self, lines: usize) -> Option<Lines> {
-        let more = if lines * size_of::<Line>() < LARGE_BYTES { lines / 4 } else { 0 };
-        let size = *self.idle.range(lines..=lines + more).next()?.0;
-        let buffers = self.idle.get_mut(&size)?;
-        let buffer = buffers.pop();
-        if buffers.is_empty() {
-            self.idle.remove(&size);
-        }
-        self.idle_bytes -= size * size_of::<Line>();
-        buffer
+    /// Those in which so many lines are to lie.
+    fn regions(&mut self, lines: usize) -> &mut Regions {
+        if lines * size_of::<Line>() < LARGE_BYTES { &mut self.small } else { &mut self.large }
     }
 
-    /// Takes idle buffers out until the others fit beside what is in use, the largest first.
-    fn surplus(&mut self) -> Vec<Lines> {
-        let mut out = Vec::new();
-        while self.used_bytes + self.idle_bytes > self.peak_bytes
-            && let Some(mut largest) = self.idle.last_entry()
-        {
-            let bytes = largest.key() * size_of::<Line>();
-            out.extend(largest.get_mut().pop());
-            if largest.get().is_empty() {
-                largest.remove();
-            }
-            self.idle_bytes -= bytes;
-        }
-        out
+    fn use_more(&mut self, bytes: usize) {
+        self.used_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.used_bytes);
     }
+
+    fn held_bytes(&self) -> usize {
+        self.used_bytes + self.small.free_bytes() + self.large.free_bytes()
+    }
+
+    fn empty(&mut self) -> usize {
+        self.small.empty() + self.large.empty()
+    }
+}
+
+/// Where a buffer's values lie.
+enum Memory {
+    Shared(Place),
+    Own(Lines),
 }
 
 impl Pool {
     /// A buffer of `length` values, whatever they are.
     pub(super) fn take(self: &Arc<Self>, length: usize) -> Buffer {
         let lines = length.div_ceil(16);
-        let (found, surplus) = {
-            let mut buffers = self.0.lock();
-            let found = buffers.found(lines);
-            buffers.used_bytes += found.as_ref().map_or(lines, Lines::len) * size_of::<Line>();
-            buffers.peak_bytes = buffers.peak_bytes.max(buffers.used_bytes);
-            let surplus = if found.is_none() { buffers.surplus() } else { Vec::new() };
-            (found, surplus)
-        };
-        drop(surplus);
-        let lines = found.unwrap_or_else(|| Lines::zeros(lines));
-        Buffer { lines, length, pool: Arc::clone(self) }
+        let mut buffers = self.0.lock();
+        buffers.use_more(lines * size_of::<Line>());
+        let memory = Memory::Shared(buffers.regions(lines).take(lines));
+        if buffers.held_bytes() > buffers.peak_bytes / 4 * 5 {
+            buffers.empty();
+        }
+        Buffer { memory, length, pool: Arc::clone(self) }
     }
 
-    /// A new buffer of `length` zeros, no larger than it must be: for what stays.
+    /// A new buffer of `length` zeros in memory of its own: for what stays.
     pub(super) fn fresh(self: &Arc<Self>, length: usize) -> Buffer {
         let lines = Lines::zeros(length.div_ceil(16));
-        let mut buffers = self.0.lock();
-        buffers.used_bytes += lines.bytes();
-        buffers.peak_bytes = buffers.peak_bytes.max(buffers.used_bytes);
-        Buffer { lines, length, pool: Arc::clone(self) }
+        self.0.lock().use_more(lines.bytes());
+        Buffer { memory: Memory::Own(lines), length, pool: Arc::clone(self) }
     }
 
-    /// Gives all idle buffers back to the system, and says how many bytes they had.
+    /// Gives all idle memory back to the system, and says how many bytes that were.
     pub(super) fn empty(&self) -> usize {
-        let (idle, bytes) = {
-            let mut buffers = self.0.lock();
-            (std::mem::take(&mut buffers.idle), std::mem::take(&mut buffers.idle_bytes))
-        };
-        drop(idle);
-        bytes
+        self.0.lock().empty()
     }
 
-    fn give_back(&self, lines: Lines) {
-        let bytes = lines.bytes();
+    fn give_back(&self, memory: Memory) {
         let mut buffers = self.0.lock();
-        buffers.used_bytes -= bytes;
-        if bytes > 0 {
-            buffers.idle_bytes += bytes;
-            buffers.idle.entry(lines.len()).or_default().push(lines);
+        match memory {
+            Memory::Shared(place) => {
+                let lines = place.len();
+                buffers.used_bytes -= lines * size_of::<Line>();
+                buffers.regions(lines).give_back(place);
+            }
+            Memory::Own(lines) => {
+                buffers.used_bytes -= lines.bytes();
+                drop(buffers);
+                drop(lines);
+            }
         }
     }
 
@@ -112,7 +100,6 @@ impl Pool {
         let before = {
             let mut buffers = self.0.lock();
             buffers.peak_bytes = buffers.used_bytes;
-            buffers.surplus();
             buffers.used_bytes
         };
         work();
@@ -122,8 +109,7 @@ impl Pool {
     /// What is in use or idle, in bytes.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        let buffers = self.0.lock();
-        buffers.used_bytes + buffers.idle_bytes
+        self.0.lock().held_bytes()
     }
 
     /// The most bytes that were ever in use.
@@ -135,24 +121,33 @@ impl Pool {
 
 /// A run of values that returns to its pool.
 pub(super) struct Buffer {
-    lines: Lines,
+    memory: Memory,
     length: usize,
     pool: Arc<Pool>,
 }
 
 impl Buffer {
     pub(super) fn values(&self) -> &[f32] {
-        &self.lines.values()[..self.length]
+        let values = match &self.memory {
+            Memory::Shared(place) => place.values(),
+            Memory::Own(lines) => lines.values(),
+        };
+        &values[..self.length]
     }
 
     pub(super) fn values_mut(&mut self) -> &mut [f32] {
-        &mut self.lines.values_mut()[..self.length]
+        let values = match &mut self.memory {
+            Memory::Shared(place) => place.values_mut(),
+            Memory::Own(lines) => lines.values_mut(),
+        };
+        &mut values[..self.length]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.give_back(std::mem::take(&mut self.lines));
+        let memory = std::mem::replace(&mut self.memory, Memory::Own(Lines::default()));
+        self.pool.give_back(memory);
     }
 }
 
@@ -219,17 +214,20 @@ mod tests {
         let pool = Arc::new(Pool::default());
         let (first, second) = (pool.take(100), pool.take(1000));
         let place = first.values().as_ptr();
-        assert_eq!(pool.empty(), 0, "both are in use");
         drop(first);
-        assert_eq!(pool.take(110).values().as_ptr(), place);
+        assert_eq!(pool.take(90).values().as_ptr(), place);
         drop(second);
         // Whole lines of 64 bytes: 7 and 63 of them.
+        assert_eq!(pool.held_bytes(), 64 * (7 + 63));
         assert_eq!(pool.empty(), 64 * (7 + 63));
         assert_eq!(pool.empty(), 0);
-        // What was out while others went comes back all the same.
-        let kept = pool.take(16);
-        pool.empty();
-        drop(kept);
-        assert_eq!((pool.empty(), pool.held_bytes()), (64, 0));
+        // What was out while others went comes back all the same, large or small, as does what has memory of its own.
+        for length in [16, LARGE_BYTES] {
+            let (kept, own) = (pool.take(length), pool.fresh(length));
+            pool.empty();
+            assert_eq!(pool.held_bytes(), 8 * length);
+            drop((kept, own));
+            assert_eq!((pool.empty(), pool.held_bytes()), (4 * length, 0));
+        }
     }
 }

@@ -13,6 +13,7 @@ mod lines;
 mod memory;
 mod norm;
 mod product;
+mod region;
 mod rows;
 mod simd;
 #[cfg(test)]

@@ -96,18 +96,19 @@ pub(super) unsafe fn multiply<S: Narrow>(
 ) {
     let (c, pitch) = (sums.at, 4 * sums.pitch);
     let d = c.wrapping_add(ROWS * sums.pitch);
+    let (from, from2) = (sums.from, sums.from.wrapping_add(ROWS * sums.pitch));
     // SAFETY: by the caller's promise: loads stay within rows and strips, stores within the sums.
     unsafe {
-        if sums.add {
-            asm!("tileloadd tmm0, [{c} + {pitch}]", c = in(reg) c, pitch = in(reg) pitch, options(nostack));
+        if !from.is_null() {
+            asm!("tileloadd tmm0, [{c} + {pitch}]", c = in(reg) from, pitch = in(reg) pitch, options(nostack));
             if size[1] == 2 {
-                asm!("tileloadd tmm1, [{c} + {pitch} + 64]", c = in(reg) c, pitch = in(reg) pitch, options(nostack));
+                asm!("tileloadd tmm1, [{c} + {pitch} + 64]", c = in(reg) from, pitch = in(reg) pitch, options(nostack));
             }
             if size[0] == 2 {
-                asm!("tileloadd tmm2, [{c} + {pitch}]", c = in(reg) d, pitch = in(reg) pitch, options(nostack));
+                asm!("tileloadd tmm2, [{c} + {pitch}]", c = in(reg) from2, pitch = in(reg) pitch, options(nostack));
             }
             if size == [2, 2] {
-                asm!("tileloadd tmm3, [{c} + {pitch} + 64]", c = in(reg) d, pitch = in(reg) pitch, options(nostack));
+                asm!("tileloadd tmm3, [{c} + {pitch} + 64]", c = in(reg) from2, pitch = in(reg) pitch, options(nostack));
             }
         } else {
             asm!(

@@ -213,8 +213,12 @@ impl<'a> Weigh<'a> {
                 let mixed = std::slice::from_raw_parts_mut(work.mixed.add(row * padded), padded);
                 let out = work.weights.add(row * KEYS);
                 match (blocks * DEPTH == KEYS, S::LANES) {
-                    (true, 16) => self.state.weigh::<S, 8>(row, scores, work.scale, mixed, out),
-                    (true, 8) => self.state.weigh::<S, 16>(row, scores, work.scale, mixed, out),
+                    (true, 16) => {
+                        self.state.weigh::<S, { KEYS / 16 }>(row, scores, work.scale, mixed, out)
+                    }
+                    (true, 8) => {
+                        self.state.weigh::<S, { KEYS / 8 }>(row, scores, work.scale, mixed, out)
+                    }
                     _ => self.state.weigh::<S, 0>(row, scores, work.scale, mixed, out),
                 }
             }

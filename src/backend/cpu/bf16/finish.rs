@@ -88,6 +88,12 @@ pub(super) trait Finish: Sync {
         weight: &Packed,
         sums: *const f32,
     );
+
+    /// Asks the first level cache for what finishing these will read and write.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`.
+    unsafe fn ask<S: Narrow>(&self, places: &[u32], columns: [usize; 2], weight: &Packed);
 }
 
 /// activation(product + bias) + add
@@ -163,6 +169,20 @@ impl Finish for Write<'_> {
                     self.whole::<S, true>(places, first, weight, sums, out, x.as_ptr());
                 }
                 _ => self.rows::<S>(places, first, width, weight, sums),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn ask<S: Narrow>(&self, places: &[u32], [column, _]: [usize; 2], weight: &Packed) {
+        let Out::Brain(out) = self.out else { return };
+        for &place in places.iter().filter(|&&place| place != NOWHERE) {
+            let place = place as usize * weight.outputs + column * COLUMNS;
+            // SAFETY: the caller's promise.
+            unsafe { S::ask_to_write(out.wrapping_add(place)) };
+            if let Added::Residual(x) = self.add {
+                // SAFETY: as above.
+                unsafe { S::ask(x.as_ptr().wrapping_add(place)) };
             }
         }
     }
@@ -285,6 +305,16 @@ impl Finish for Gate {
                     a.mul(gelu(b)).narrow(out.add(place));
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn ask<S: Narrow>(&self, places: &[u32], [value, _]: [usize; 2], weight: &Packed) {
+        let Out::Brain(out) = self.out else { return };
+        for &place in places.iter().filter(|&&place| place != NOWHERE) {
+            let place = place as usize * weight.outputs / 2 + value * COLUMNS;
+            // SAFETY: the caller's promise.
+            unsafe { S::ask_to_write(out.wrapping_add(place)) };
         }
     }
 }

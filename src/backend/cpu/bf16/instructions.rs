@@ -188,7 +188,10 @@ impl Kernel for Product<'_> {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level has proved the instructions.
         let _configured = (level == Level::Amx).then(|| unsafe { super::amx::Configured::new() });
-        let sums = super::tile::Sums { add, ..square.sums() };
+        let mut sums = square.sums();
+        if add {
+            sums.from = sums.at;
+        }
         // SAFETY: the test hands in rows and strips that are as long as their sizes say.
         unsafe { multiply::<S>(level, size, operands, strips, sums, &mut ()) }
     }

@@ -3,6 +3,7 @@
 //! goes out (latents, predictions, pictures) stays in f32.
 #![allow(unsafe_code, reason = "products whose results are seen here")]
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
@@ -19,6 +20,7 @@ mod packed;
 mod product;
 mod source;
 mod statistics;
+mod task;
 mod tensor;
 #[cfg(test)]
 mod tests;

@@ -251,6 +251,43 @@ fn neither_batch_nor_threads_show() {
     }
 }
 
+/// Of so many inputs that rows meet weights chunk by chunk, which a single row doesn't.
+#[test]
+fn products_in_chunks_are_those_of_single_rows() {
+    for cpu in levels() {
+        let mut source = Source(17);
+        // Two sources, neither of whole chunks; then many rows of one.
+        for (rows, [a, b], outputs) in [(70, [2144, 2016], 40), (81, [4224, 0], 80)] {
+            let (first, second) =
+                (draw(&mut source, &[1, 1, rows, a]), draw(&mut source, &[1, 1, rows, b]));
+            let weight = draw(&mut source, &[outputs, a + b, 1, 1]);
+            let bias = source.tensor(&[outputs]);
+            let conv = cpu.conv(weight.clone(), Some(bias.clone()), ConvSpec::same(0)).unwrap();
+            let run = |columns: std::ops::Range<usize>| {
+                let part = |x: &HostTensor, c: usize| {
+                    let values = x.data()[columns.start * c..columns.end * c].to_vec();
+                    cpu.upload(&HostTensor::new([1, 1, columns.len(), c], values).unwrap()).unwrap()
+                };
+                let (first, second) = (part(&first, a), part(&second, b));
+                let sources = if b > 0 { (&first, &second).into() } else { Sources::from(&first) };
+                cpu.download(&cpu.conv2d(sources, &conv, Add::Nothing).unwrap()).unwrap()
+            };
+            // One thread has them all, whatever the machine.
+            let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+            let all = one.install(|| run(0..rows));
+            let both = if b > 0 { wide(&joined(&first, &second)) } else { wide(&first) };
+            let spec = ConvSpec::same(0);
+            let (want, _) = convolved(&both, [1, 1, rows, a + b], &weight, &bias, spec);
+            assert_near(&cpu, &format!("{rows} rows of {a} and {b}"), &all, &want, BOUND);
+            for row in [0, 1, 31, 32, 63, rows - 1] {
+                let alone = run(row..row + 1);
+                let same = &all.data()[row * outputs..(row + 1) * outputs];
+                assert_eq!(alone.data(), same, "{} row {row} of {rows}", cpu.level());
+            }
+        }
+    }
+}
+
 #[test]
 fn latents_and_predictions_stay_in_f32() {
     let cpu = CpuBf16::new(Level::best());

@@ -29,7 +29,7 @@ impl Square {
 
     /// All of it, for new sums.
     pub(super) fn sums(&mut self) -> Sums {
-        Sums { at: self.0.as_mut_ptr(), pitch: PITCH, add: false }
+        Sums { from: std::ptr::null(), at: self.0.as_mut_ptr(), pitch: PITCH }
     }
 }
 
@@ -49,12 +49,22 @@ pub(super) struct Operand<'a> {
 /// Where sums go.
 #[derive(Clone, Copy)]
 pub(super) struct Sums {
+    /// The first row's first of what they are added to; null for nothing.
+    pub(super) from: *const f32,
     /// The first row's first.
     pub(super) at: *mut f32,
-    /// From row to row.
+    /// From row to row, in both.
     pub(super) pitch: usize,
-    /// Whether they are added to what stands there.
-    pub(super) add: bool,
+}
+
+impl Sums {
+    /// Those from row `row` and output `column` on.
+    #[inline(always)]
+    fn part(self, row: usize, column: usize) -> Self {
+        let start = row * self.pitch + column;
+        let from = if self.from.is_null() { self.from } else { self.from.wrapping_add(start) };
+        Sums { from, at: self.at.wrapping_add(start), ..self }
+    }
 }
 
 /// What a thread does a bit at a time while the processor's own products are under way, which leave its vectors idle.
@@ -97,10 +107,7 @@ pub(super) unsafe fn multiply<S: Narrow>(
         }
         meanwhile.part::<S>(1);
         let _ = level;
-        let at = |row: usize, column: usize| Sums {
-            at: sums.at.wrapping_add(row * sums.pitch + column * COLUMNS),
-            ..sums
-        };
+        let at = |row: usize, column: usize| sums.part(row, column * COLUMNS);
         if S::LANES == COLUMNS && columns == 2 {
             for tile in 0..rows {
                 for row in (0..ROWS).step_by(8) {
@@ -138,12 +145,12 @@ unsafe fn part<S: Narrow, const COUNT: usize, const NV: usize>(
 ) {
     // SAFETY: by the caller's promise.
     unsafe {
-        let place = |row: usize, vector: usize| c.at.add(row * c.pitch + vector * S::LANES);
+        let place = |row: usize, vector: usize| row * c.pitch + vector * S::LANES;
         let mut sums = [[S::splat(0.0); NV]; COUNT];
-        if c.add {
+        if !c.from.is_null() {
             for (row, sums) in sums.iter_mut().enumerate() {
                 for (vector, sum) in sums.iter_mut().enumerate() {
-                    *sum = S::load(place(row, vector));
+                    *sum = S::load(c.from.add(place(row, vector)));
                 }
             }
         }
@@ -170,7 +177,7 @@ unsafe fn part<S: Narrow, const COUNT: usize, const NV: usize>(
         }
         for (row, sums) in sums.into_iter().enumerate() {
             for (vector, sum) in sums.into_iter().enumerate() {
-                sum.store(place(row, vector));
+                sum.store(c.at.add(place(row, vector)));
             }
         }
     }

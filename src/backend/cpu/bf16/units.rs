@@ -67,7 +67,7 @@ impl Work<'_> {
         for block in 0..unit.blocks {
             let strips = [0, 1].map(|half| keys[(2 * block + half) * strip..].as_ptr());
             let at = self.scores.wrapping_add(first * KEYS + block * DEPTH);
-            let sums = Sums { at, pitch: KEYS, add: false };
+            let sums = Sums { from: std::ptr::null(), at, pitch: KEYS };
             // SAFETY: the caller's promise.
             unsafe { multiply::<S>(self.level, size, &[operand], strips, sums, meanwhile) };
         }
@@ -89,7 +89,7 @@ impl Work<'_> {
             let wide = 2.min(strips - column);
             let strip = |column: usize| values[(column * long + start / DEPTH) * TILE..].as_ptr();
             let at = self.mixed.wrapping_add(first * padded + column * COLUMNS);
-            let sums = Sums { at, pitch: padded, add: true };
+            let sums = Sums { from: at, at, pitch: padded };
             let (strips, size) =
                 ([strip(column), strip(column + wide - 1)], [rows.div_ceil(ROWS), wide]);
             // SAFETY: the caller's promise; the values have as many blocks of tokens from `start` on.
