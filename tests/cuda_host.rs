@@ -248,7 +248,7 @@ fn a_frame_goes_into_device_memory_as_it_goes_into_the_hosts() {
     let before = played.get("convert");
     assert_eq!(render(address, row as isize, LB_MEMORY_HOST), (LB_OK, String::new()));
     assert_eq!(played.get("convert") - before, 1, "the device did not convert it");
-    assert_eq!(played.get("pinned"), 2, "one for each way");
+    assert_eq!(played.get("pinned"), 3, "to both streams, and from the one that decodes");
     // Rows farther apart than they are long, top row first and last.
     let pitch = row + 64;
     let device = played.memory(pitch * height);
