@@ -152,6 +152,12 @@ impl Queue {
             let what = format!("{tall}x{wide} pixels are fewer than a kernel of {kh}x{kw}");
             return Err(Error::internal(what));
         };
+        // The kernel multiplies places by sides in 32 bits.
+        let places = [(tall, height), (wide, width)].map(|(to, from)| to as u64 * from as u64);
+        if places.into_iter().max() > Some(u32::MAX.into()) {
+            let what = format!("{height}x{width} pixels to be {tall}x{wide} on CUDA");
+            return Err(Error::invalid(what));
+        }
         let outputs = weight.outputs;
         let shown = if around.gated { outputs / 2 } else { outputs };
         let f32 = shown < FEW && !around.gated;
@@ -196,13 +202,15 @@ impl Queue {
             gated: around.gated.into(),
         };
         let sizes = [rows, outputs, splits];
-        let (names, side) = self.tile.lock().of(sizes, self.lane.info.multiprocessors);
-        // Four stages of 32 values of both operands, 2 bytes each.
-        let shared = 4 * 2 * side as u32 * 32 * 2;
+        let info = &self.lane.info;
+        let (names, side, stages) =
+            self.tile.lock().of(sizes, info.multiprocessors, info.shared_memory);
+        // Of 32 values of both operands, 2 bytes each.
+        let shared = stages * 2 * side as u32 * 32 * 2;
         let grid = [tiles(rows, outputs, side), splits as u64, 1];
         self.lane.launch(self.kernel(names), grid, 128, shared, &parameters)?;
         if splits > 1 {
-            let grid = [shares((rows * outputs.div_ceil(2)) as u64), 1, 1];
+            let grid = [shares((rows * outputs.div_ceil(4)) as u64), 1, 1];
             let name = self.kernel(kernels::PRODUCT_JOIN);
             self.lane.launch(name, grid, THREADS as u32, 0, &parameters)?;
         }
