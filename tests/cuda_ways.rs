@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::operations::cases;
+use common::operations::{Case, cases};
 use common::played::Played;
 use latentblend::Precision;
 use latentblend::backend::{Backend, Cuda, CudaDriver, HostTensor};

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::progress::Call;
 
+/// How latents' pictures are begun.
+type Begin<'a, T> = dyn Fn(Vec<Latent>, &Call<'_>) -> Result<Pending<T>> + 'a;
+
 impl Tree {
     /// The frames of branches, in their order.
     pub(super) fn frames(
@@ -44,7 +47,7 @@ impl Tree {
         &self,
         wanted: &[(Node, Place)],
         meter: &mut Meter<'_, '_>,
-        begin: &dyn Fn(Vec<Latent>, &Call<'_>) -> Result<Pending<T>>,
+        begin: &Begin<'_, T>,
     ) -> Result<Vec<(Vec<usize>, T)>> {
         let (call, beside) = (meter.call(), self.model().decodes_beside());
         let mut left: Vec<usize> = (0..wanted.len()).collect();
