@@ -52,7 +52,7 @@ fn each_block_is_a_piece_of_the_drivers_where_that_is_asked_for() {
         assert_eq!((exact.get("held"), cuda.memory_held()), (0, 0), "{name}");
     }
     assert!(exact.get("takes") > 10 * plain.get("takes"), "{} takes", exact.get("takes"));
-    let host = HostTensor::new([3], vec![1.0, 2.0, 3.0]).unwrap();
+    let host = HostTensor::new([1, 1, 1, 3], vec![1.0, 2.0, 3.0]).unwrap();
     let x = cuda.upload(&host).unwrap();
     assert_eq!((exact.get("held"), cuda.memory_held()), (12, 12));
     // What is recorded has its arena, and its inputs, in the same way.

@@ -52,7 +52,6 @@ struct Order {
 };
 std::map<Handle, Order> order_;
 std::map<Handle, std::pair<Handle, long>> marks_;
-long beside_ = 0; // times that two of them had something left
 std::set<Handle> graphs_;
 std::vector<Handle> contexts_; // of the one thread that tests look at
 Graph *recording_ = nullptr;
@@ -84,9 +83,6 @@ void catch_up_all() {
 }
 void later(Handle s, std::function<void()> work) {
     if (!own_.count(s)) return work();
-    bool others = false;
-    for (auto &each : order_) others |= each.first != s && !each.second.left.empty();
-    beside_ += others;
     order_[s].left.push_back(work);
 }
 void reach_event(Handle event) {
@@ -491,7 +487,6 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "pinned") return (long)pins_.size();
     if (name == "pageable") return pageable_;
     if (name == "host records") return host_records_;
-    if (name == "beside") return beside_;
     // Kernels and graphs on the library's own streams, of which a device has three: networks', decodes', recordings'.
     if (name == "on first" || name == "on second") {
         long sum = 0;
