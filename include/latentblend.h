@@ -1202,7 +1202,8 @@ void lb_image_init(struct lb_image *image,
 // Writes the frame at `t` into `image`. A pure function of session and t: the same bytes, whatever was
 // asked before, from any thread. May take seconds to minutes: the tree's last block of steps and a decode
 // when the session is prepared, more when not; reports and can be cancelled, within one evaluation of the
-// UNet or one decode. On failure no pixel is written. The image stays the caller's. Any thread; overtakes a
+// UNet or one decode. On failure no pixel is written, unless a CUDA device fails while it writes into its own
+// memory. The image stays the caller's. Any thread; overtakes a
 // running lb_session_prepare at its next evaluation. Since 0.1.
 //
 // # Safety

@@ -772,7 +772,7 @@ public:
     void purge() const noexcept { lb_session_purge(get()); }
 
     /// Writes the frame at `t` into `image`: a pure function of session and t. On failure no pixel is
-    /// written.
+    /// written, unless a CUDA device fails while it writes into its own memory.
     void render(double t, const lb_image &image, const Call &call = Call()) const {
         call.run([&](const lb_call *watched, lb_error **error) {
             return lb_session_render(get(), t, &image, watched, error);

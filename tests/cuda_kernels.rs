@@ -25,14 +25,16 @@ fn every_operation_is_what_the_reference_says() {
                 cuda.force_tile(tile);
                 case.run(&cuda)
             };
-            let [small, large] = [CudaTile::Small, CudaTile::Large].map(values);
+            let [small, lean, large] =
+                [CudaTile::Small, CudaTile::Lean, CudaTile::Large].map(values);
             let error = difference(&large, &wanted);
             println!("{precision} {name}: {error:.1e}");
             // NaN is no error below a bound.
             assert!(error <= bound, "{precision} {name}: {error:e}");
-            let same =
-                small.data().iter().zip(large.data()).all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(same, "{precision} {name}: the tile changes the bytes");
+            let same = |other: &HostTensor| {
+                other.data().iter().zip(large.data()).all(|(a, b)| a.to_bits() == b.to_bits())
+            };
+            assert!(same(&small) && same(&lean), "{precision} {name}: the tile changes the bytes");
         }
     }
     // tests/cuda.rs has that one.
@@ -69,7 +71,7 @@ fn a_sample_has_the_same_bytes_in_any_batch() {
         assert!(same && some.len() * 8 == all.len() * n, "a batch of {n}");
     }
     // Nor do the bytes depend on the tile.
-    for tile in [CudaTile::Small, CudaTile::Large] {
+    for tile in [CudaTile::Small, CudaTile::Lean, CudaTile::Large] {
         cuda.force_tile(tile);
         for n in [1, 8] {
             let same = run(n).iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits());

@@ -336,6 +336,23 @@ pub trait Backend: Send + Sync + 'static {
         branches
     }
 
+    /// A backend that reads what this one has packed so far, and computes the same beside it, while another thread
+    /// uses this one; for a device that does two things at once. It goes before what it reads.
+    ///
+    /// # Errors
+    /// `Device`.
+    fn beside(&self) -> Result<Option<Self>>
+    where
+        Self: Sized,
+    {
+        Ok(None)
+    }
+
+    /// The bytes that it holds for itself of memory that it shares with the one that it is beside.
+    fn held(&self) -> u64 {
+        0
+    }
+
     /// The bytes that activations may still take, for a backend that has memory of its own.
     fn available(&self) -> Option<u64> {
         None

@@ -8,6 +8,7 @@ mod cache;
 mod conditioning;
 mod crossfeed;
 mod curve;
+mod develop;
 mod distance;
 mod easing;
 mod even;

@@ -234,9 +234,7 @@ impl Session {
         let wanted = self.placed(times)?;
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, wanted.len());
-        let trails = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        let latents = wanted.iter().map(|(node, _)| trails[node].last().latent.clone()).collect();
-        tree.decode(latents, &meter)
+        tree.frames(&wanted, &mut meter)
     }
 
     /// The finished latents at each of `times`, from which the frames are decoded.

@@ -7,7 +7,6 @@ use super::origin::{Remnant, View};
 use super::scene::{Canvas, Scene};
 use super::session::Session;
 use super::timing::Place;
-use crate::diffusion::Priority;
 use crate::error::{Error, Result};
 use crate::frame::{
     Composite, End, Format, Frame, ImageMut, ImageRef, Layout, Placement, Plate, Transfer,
@@ -223,9 +222,7 @@ impl Session {
             return Ok(Vec::new());
         }
         let tree = self.tree();
-        let trails = tree.finish(nodes, Priority::Urgent, meter)?;
-        let latents = nodes.iter().map(|(node, _)| trails[node].last().latent.clone());
-        let frames = tree.decode(latents.collect(), meter)?.into_iter();
+        let frames = tree.frames(nodes, meter)?.into_iter();
         frames.map(|frame| self.settled(frame)).collect()
     }
 

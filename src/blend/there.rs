@@ -4,7 +4,6 @@
 use super::session::Session;
 use super::shot::Target;
 use crate::backend::{CudaConversion, CudaImage, CudaPicture};
-use crate::diffusion::Priority;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{ImageRef, Layout, Placement, fitting};
 use crate::progress::Call;
@@ -93,8 +92,6 @@ impl Session {
         let wanted = self.placed(times)?;
         let _urgent = tree.model().urgent();
         let mut meter = tree.meter(call, &wanted, wanted.len());
-        let trails = tree.finish(&wanted, Priority::Urgent, &mut meter)?;
-        let latents = wanted.iter().map(|(node, _)| trails[node].last().latent.clone()).collect();
-        tree.decode_there(latents, &meter)
+        tree.pictures(&wanted, &mut meter)
     }
 }

@@ -13,10 +13,8 @@ use super::meter::Meter;
 use super::options::Recipe;
 use super::scene::Scene;
 use super::timing::Place;
-use crate::backend::CudaPicture;
 use crate::diffusion::{Batch, Branch, Feed, Latent, Model, Priority, State, Trail, noise};
 use crate::error::{Error, Result};
-use crate::frame::Frame;
 use crate::progress::{Call, Stage};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -261,6 +259,19 @@ impl Tree {
         priority: Priority,
         meter: &mut Meter<'_, '_>,
     ) -> Result<Trails> {
+        self.finish_by(wanted, priority, meter, usize::MAX, &mut |_| Ok(()))
+    }
+
+    /// The same; of the last level at most `together` are made at once, and `there` is told what is there before each
+    /// time and at the end.
+    pub(super) fn finish_by(
+        &self,
+        wanted: &[(Node, Place)],
+        priority: Priority,
+        meter: &mut Meter<'_, '_>,
+        together: usize,
+        there: &mut dyn FnMut(&Trails) -> Result<()>,
+    ) -> Result<Trails> {
         let call = meter.call();
         let mut known = Trails::new();
         loop {
@@ -271,6 +282,7 @@ impl Tree {
                 let found = found.or_else(|| self.cache.get(node));
                 found.is_some_and(|trail| known.insert(node, trail).is_none())
             });
+            there(&known)?;
             let Some((&Node { level, .. }, _)) = missing.first_key_value() else {
                 return Ok(known);
             };
@@ -291,6 +303,8 @@ impl Tree {
                 missing.keys().copied().take_while(|node| node.level == level).collect();
             if self.lineage().is_chain(level) {
                 nodes.truncate(1);
+            } else if level == self.lineage().leaf_level() {
+                nodes.truncate(together);
             }
             missing.retain(|node, _| node.level == level);
             let made =
@@ -416,22 +430,5 @@ impl Tree {
         }
         let span = &self.recipe.spans[level];
         Some((span.keep, span.steps.end - span.keep, self.recipe.schedule.sampler.multistep()))
-    }
-
-    /// The pictures of finished latents, left on the device; `None` where they are the host's.
-    pub(crate) fn decode_there(
-        &self,
-        latents: Vec<Latent>,
-        meter: &Meter<'_, '_>,
-    ) -> Result<Option<Vec<CudaPicture>>> {
-        let total = latents.len();
-        let watch = |done| meter.decode(done, total);
-        self.model.decode_there(latents, meter.call(), watch)
-    }
-
-    /// The frames of finished latents.
-    pub(crate) fn decode(&self, latents: Vec<Latent>, meter: &Meter<'_, '_>) -> Result<Vec<Frame>> {
-        let total = latents.len();
-        self.model.decode(latents, meter.call(), |done| meter.decode(done, total))
     }
 }

@@ -141,6 +141,11 @@ pub trait Engine: Send + Sync {
         false
     }
 
+    /// Whether it decodes beside the denoising, which another thread asks for meanwhile.
+    fn decodes_beside(&self) -> bool {
+        false
+    }
+
     /// The picture of a latent, left on the device; `None` from an engine whose pictures are the host's.
     fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
         let _ = latent;

@@ -1,11 +1,13 @@
 //! In: work that goes on in turns of one UNet evaluation or one decode. Out: its result, on the thread
 //! that asked. One thread per device takes the turns, so that callers of any number share the device in
 //! order and an urgent call overtakes a patient one at the next turn. Between turns it sees to what has its time.
+//! A device that does two things at once has a second thread, for what is asked to go beside the rest.
 
 use crate::error::{Error, ErrorKind, Result, THREAD_NAME, guarded};
 use crate::progress::Cancel;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::any::Any;
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,8 @@ type Work = Box<dyn FnMut() -> Result<Turn<Boxed>> + Send>;
 
 struct Job {
     number: u64,
+    /// Whose turns it takes: 0, or 1 beside them.
+    thread: usize,
     priority: Priority,
     work: Work,
     /// Looked at before each turn: the caller may sleep for a slice, and small turns are shorter.
@@ -77,15 +81,22 @@ struct Shared {
     filled: Condvar,
 }
 
-/// The thread of one device and the work that waits for it.
+/// The threads of one device and the work that waits for them.
 pub(crate) struct Executor {
     shared: Arc<Shared>,
+    threads: usize,
+}
+
+/// Work that goes on while its caller does other things. Dropped, it is abandoned before its next turn.
+pub(crate) struct Pending<T> {
+    ticket: Arc<Ticket>,
+    value: PhantomData<fn() -> T>,
 }
 
 impl Executor {
-    /// The executor of the device called `name`, shared by all models on it. Its thread ends when the last of them is
-    /// gone.
-    pub(crate) fn of(name: &str) -> Result<Arc<Self>> {
+    /// The executor of the device called `name`, shared by all models on it. Its threads end when the last of them is
+    /// gone. `both`: the device does two things at once.
+    pub(crate) fn of(name: &str, both: bool) -> Result<Arc<Self>> {
         static KNOWN: Mutex<Vec<(String, Weak<Executor>)>> = Mutex::new(Vec::new());
         let mut known = KNOWN.lock();
         known.retain(|(_, executor)| executor.strong_count() > 0);
@@ -93,19 +104,27 @@ impl Executor {
         if let Some(executor) = found.and_then(|(_, executor)| executor.upgrade()) {
             return Ok(executor);
         }
-        let executor = Arc::new(Executor::new(name)?);
+        let executor = Arc::new(Executor::new(name, both)?);
         known.push((name.to_owned(), Arc::downgrade(&executor)));
         Ok(executor)
     }
 
-    fn new(name: &str) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let taken = Arc::clone(&shared);
-        std::thread::Builder::new()
-            .name(format!("{THREAD_NAME}-{name}"))
-            .spawn(move || serve(&taken))
-            .map_err(|e| Error::new(ErrorKind::Device, format!("no thread for {name}: {e}")))?;
-        Ok(Executor { shared })
+    fn new(name: &str, both: bool) -> Result<Self> {
+        let threads = 1 + usize::from(both);
+        // Dropped where a thread cannot be had, it ends those that could.
+        let executor = Executor { shared: Arc::default(), threads };
+        for thread in 0..threads {
+            let shared = Arc::clone(&executor.shared);
+            let named = match thread {
+                0 => format!("{THREAD_NAME}-{name}"),
+                _ => format!("{THREAD_NAME}-{name}-{thread}"),
+            };
+            std::thread::Builder::new()
+                .name(named)
+                .spawn(move || serve(&shared, thread))
+                .map_err(|e| Error::new(ErrorKind::Device, format!("no thread for {name}: {e}")))?;
+        }
+        Ok(executor)
     }
 
     /// Tends `chore` for as long as it is there.
@@ -120,7 +139,7 @@ impl Executor {
     /// Asks all chores anew when they are due.
     pub(super) fn stir(&self) {
         self.shared.queue.lock().stirred = true;
-        self.shared.filled.notify_one();
+        self.shared.filled.notify_all();
     }
 
     /// Holds patient work back until the result is dropped.
@@ -136,9 +155,29 @@ impl Executor {
         &self,
         priority: Priority,
         cancel: Option<Cancel>,
-        mut work: impl FnMut() -> Result<Turn<T>> + Send + 'static,
-        mut watch: impl FnMut(usize) -> Result<()>,
+        work: impl FnMut() -> Result<Turn<T>> + Send + 'static,
+        watch: impl FnMut(usize) -> Result<()>,
     ) -> Result<T> {
+        self.begin(0, priority, cancel, work).wait(watch)
+    }
+
+    /// Begins urgent `work` beside what [`run`](Self::run) runs, or between its turns where the device does one thing at
+    /// a time.
+    pub(crate) fn beside<T: Send + 'static>(
+        &self,
+        cancel: Option<Cancel>,
+        work: impl FnMut() -> Result<Turn<T>> + Send + 'static,
+    ) -> Pending<T> {
+        self.begin(self.threads - 1, Priority::Urgent, cancel, work)
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        thread: usize,
+        priority: Priority,
+        cancel: Option<Cancel>,
+        mut work: impl FnMut() -> Result<Turn<T>> + Send + 'static,
+    ) -> Pending<T> {
         let ticket = Arc::new(Ticket::default());
         let work: Work = Box::new(move || {
             Ok(match work()? {
@@ -146,15 +185,21 @@ impl Executor {
                 Turn::Done(value) => Turn::Done(Box::new(value) as Boxed),
             })
         });
-        {
-            let mut queue = self.shared.queue.lock();
-            let number = queue.next;
-            queue.next += 1;
-            queue.jobs.push(Job { number, priority, work, cancel, ticket: Arc::clone(&ticket) });
-            self.shared.filled.notify_one();
-        }
-        // Abandons the job on every way out, a callback's panic included.
-        let _guard = Abandon(&ticket);
+        let mut queue = self.shared.queue.lock();
+        let number = queue.next;
+        queue.next += 1;
+        let job = Job { number, thread, priority, work, cancel, ticket: Arc::clone(&ticket) };
+        queue.jobs.push(job);
+        drop(queue);
+        self.shared.filled.notify_all();
+        Pending { ticket, value: PhantomData }
+    }
+}
+
+impl<T: 'static> Pending<T> {
+    /// What the work came to. `watch` is called on this thread as in [`Executor::run`].
+    pub(crate) fn wait(self, mut watch: impl FnMut(usize) -> Result<()>) -> Result<T> {
+        let ticket = &self.ticket;
         loop {
             let (turns, outcome) = {
                 let mut state = ticket.state.lock();
@@ -173,21 +218,20 @@ impl Executor {
     }
 }
 
+/// On every way out, a callback's panic included.
+impl<T> Drop for Pending<T> {
+    fn drop(&mut self) {
+        self.ticket.state.lock().abandoned = true;
+    }
+}
+
 /// Keeps patient work from taking turns while a call that wants a picture goes from job to job.
 pub(crate) struct Urgency(Arc<Shared>);
 
 impl Drop for Urgency {
     fn drop(&mut self) {
         self.0.queue.lock().urgent -= 1;
-        self.0.filled.notify_one();
-    }
-}
-
-struct Abandon<'a>(&'a Ticket);
-
-impl Drop for Abandon<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().abandoned = true;
+        self.0.filled.notify_all();
     }
 }
 
@@ -212,8 +256,8 @@ fn tend(chores: Vec<Weak<dyn Chore>>) -> Option<Instant> {
     chores.into_iter().filter_map(one).min()
 }
 
-/// Takes turns until the executor is dropped.
-fn serve(shared: &Shared) {
+/// Takes the turns of one thread until the executor is dropped. The first sees to chores.
+fn serve(shared: &Shared, thread: usize) {
     let mut due: Option<Instant> = None;
     loop {
         let mut job = {
@@ -226,7 +270,7 @@ fn serve(shared: &Shared) {
                     continue;
                 }
                 let late = due.is_some_and(|due| due <= Instant::now());
-                if std::mem::take(&mut queue.stirred) || late {
+                if thread == 0 && (std::mem::take(&mut queue.stirred) || late) {
                     let chores = queue.chores.clone();
                     due = MutexGuard::unlocked(&mut queue, || tend(chores));
                     continue;
@@ -237,12 +281,15 @@ fn serve(shared: &Shared) {
                     .jobs
                     .iter()
                     .enumerate()
+                    .filter(|(_, job)| job.thread == thread)
                     .filter(|(_, job)| !held || job.priority == Priority::Urgent)
                     .max_by_key(|(_, job)| (job.priority, std::cmp::Reverse(job.number)))
                     .map(|(index, _)| index);
                 match next {
                     Some(index) => break queue.jobs.swap_remove(index),
-                    None if queue.closed && queue.jobs.is_empty() => return,
+                    None if queue.closed && queue.jobs.iter().all(|job| job.thread != thread) => {
+                        return;
+                    }
                     None => match due {
                         Some(due) => {
                             shared.filled.wait_until(&mut queue, due);

@@ -18,11 +18,13 @@ pub(super) struct Facts {
     elastic: bool,
     /// Whether its device converts pictures to callers' formats.
     pub(super) converts: bool,
+    /// Whether pictures are decoded beside what else runs.
+    pub(super) beside: bool,
 }
 
 impl Facts {
     pub(super) fn new<B: Backend>(
-        backend: &B,
+        (backend, beside): (&B, bool),
         workers: &Workers,
         outline: Outline,
         weights: u64,
@@ -37,6 +39,7 @@ impl Facts {
             branches: backend.branches().max(1),
             elastic: backend.available().is_some(),
             converts: backend.converts(),
+            beside,
         }
     }
 

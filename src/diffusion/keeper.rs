@@ -335,6 +335,10 @@ impl<B: Backend> Engine for Keeper<B> {
         self.facts().converts
     }
 
+    fn decodes_beside(&self) -> bool {
+        self.facts().beside
+    }
+
     fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
         self.lent()?.pipeline.decode_there(latent)
     }

@@ -188,10 +188,10 @@ impl Model {
         let tokenizer = Tokenizer::read(source, text.positions, text.vocab_size)?;
         let meter = LoadMeter::new(call);
         let factor = vae.factor();
-        let executor = Executor::of(&match &onto {
-            Onto::Cuda(_, cuda) => format!("cuda{}", cuda.info().ordinal),
-            Onto::Cpu(..) => "cpu".to_owned(),
-        })?;
+        let executor = match &onto {
+            Onto::Cuda(_, cuda) => Executor::of(&format!("cuda{}", cuda.info().ordinal), true),
+            Onto::Cpu(..) => Executor::of("cpu", false),
+        }?;
         let loading = Loading {
             source,
             configs: (&text, &unet, &vae),

@@ -26,7 +26,7 @@ mod state;
 
 pub use convert::convert;
 pub use engine::{Batch, Branch, Denoising, Engine, Posterior};
-pub(crate) use executor::Priority;
+pub(crate) use executor::{Pending, Priority};
 pub use feed::Feed;
 pub use guidance::GuidanceSteps;
 pub(crate) use keeper::Hold;

@@ -2,7 +2,7 @@
 //! of sessions.
 
 use super::engine::{Batch, Engine, Posterior};
-use super::executor::{Executor, Priority, Turn, Urgency};
+use super::executor::{Executor, Pending, Priority, Turn, Urgency};
 use super::keeper::{Hold, Keep};
 use super::latent::{Context, Latent};
 use super::needs::check;
@@ -117,7 +117,7 @@ impl Model {
     /// A model around an engine of the caller's own: an analytic denoiser, say. `prompts` are then
     /// given to [`Engine::encode_prompts`] as their UTF-8 bytes.
     pub fn from_engine(engine: Arc<dyn Engine>, info: ModelInfo) -> Result<Self> {
-        let (executor, texts) = (Executor::of("cpu")?, Texts::new(&info, ""));
+        let (executor, texts) = (Executor::of("cpu", false)?, Texts::new(&info, ""));
         let (keep, tokenizer, memory_limit) = (None, None, None);
         let inner = Inner { engine, keep, executor, tokenizer, info, texts, memory_limit };
         Ok(Model(Arc::new(inner)))
@@ -162,13 +162,19 @@ impl Model {
     /// is prepared (the engine goes no further than its batch). 0 besides the weights for an engine that
     /// doesn't say. The same whether or not the weights are held now.
     pub fn peak_bytes(&self, size: [usize; 2], branches: usize) -> u64 {
-        let call = self.0.engine.needs(size, branches).most();
+        let needs = self.0.engine.needs(size, branches);
+        let call = match self.decodes_beside() {
+            true => needs.denoise.saturating_add(needs.decode).max(needs.encode),
+            false => needs.most(),
+        };
         self.0.engine.weight_bytes().saturating_add(call)
     }
 
     /// Fails where frames of `size` take more memory than the model may, or than the machine has.
     pub(crate) fn check_memory(&self, size: [usize; 2]) -> Result<()> {
-        let needed = self.peak_bytes(size, usize::MAX);
+        // A device that lacks the room for more does one thing at a time.
+        let call = self.0.engine.needs(size, usize::MAX).most();
+        let needed = self.0.engine.weight_bytes().saturating_add(call);
         let [width, height] = size;
         check(&format!("a frame of {width}x{height} pixels"), needed, self.0.memory_limit)
     }
@@ -320,13 +326,17 @@ impl Model {
         self.0.executor.run(priority, call.token(), work, |_| call.again())
     }
 
-    /// The same, left on the device; `None` where they are the host's.
+    /// Whether pictures are decoded beside what else runs.
+    pub(crate) fn decodes_beside(&self) -> bool {
+        self.0.engine.decodes_beside()
+    }
+
+    /// Begins to make the picture of each latent, one by one; left on the device. `None`: they are the host's.
     pub(crate) fn decode_there(
         &self,
         latents: Vec<Latent>,
         call: &Call<'_>,
-        watch: impl FnMut(usize) -> Result<()>,
-    ) -> Result<Option<Vec<CudaPicture>>> {
+    ) -> Result<Pending<Option<Vec<CudaPicture>>>> {
         let (engine, hold) = (Arc::clone(&self.0.engine), self.ready(call)?);
         let mut latents = latents.into_iter();
         let mut pictures = Vec::with_capacity(latents.len());
@@ -344,16 +354,15 @@ impl Model {
                 Ok(Turn::More)
             }
         };
-        self.0.executor.run(Priority::Urgent, call.token(), work, watch)
+        Ok(self.0.executor.beside(call.token(), work))
     }
 
-    /// The picture of each latent, one by one.
+    /// Begins to make the picture of each latent, one by one.
     pub(crate) fn decode(
         &self,
         latents: Vec<Latent>,
         call: &Call<'_>,
-        watch: impl FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Frame>> {
+    ) -> Result<Pending<Vec<Frame>>> {
         let engine = Arc::clone(&self.0.engine);
         // Frames that are a caller's own pictures want no weights.
         let hold = if latents.is_empty() { None } else { self.ready(call)? };
@@ -370,6 +379,6 @@ impl Model {
                 Ok(Turn::More)
             }
         };
-        self.0.executor.run(Priority::Urgent, call.token(), work, watch)
+        Ok(self.0.executor.beside(call.token(), work))
     }
 }

@@ -7,19 +7,23 @@ use super::latent::{Context, Latent};
 use super::needs::{Needs, Outline, check};
 use super::run::Run;
 use crate::backend::{Backend, CudaImage, CudaPicture, HostTensor, Numerics, Workers};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Frame;
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
 use crate::net::{Evaluation, Layers, TextEncoder, TimeBias, Unet, Vae};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Timesteps whose embeddings are kept; a run seldom has more.
 const TIMES: usize = 128;
 
 /// The networks of a model on a backend.
 pub(crate) struct Pipeline<B: Backend> {
+    /// Decodes beside what else runs, on devices that do two things at once. Goes first, for it reads the weights.
+    beside: Option<B>,
+    /// There is no room for both: decodes take turns with the rest from now on.
+    alone: AtomicBool,
     pub(super) backend: B,
     /// Who computes, whichever thread calls.
     pub(super) workers: Workers,
@@ -70,8 +74,12 @@ impl<B: Backend> Pipeline<B> {
         vae_weights.finish()?;
         meter.finish()?;
         let weights = backend.weight_bytes(meter.numbers()) + text.table_bytes();
-        let facts = Facts::new(&backend, &workers, outline, weights, text.shape());
+        let beside = backend.beside()?;
+        let both = (&backend, beside.is_some());
+        let facts = Facts::new(both, &workers, outline, weights, text.shape());
         Ok(Pipeline {
+            beside,
+            alone: AtomicBool::new(false),
             backend,
             workers,
             text,
@@ -122,8 +130,8 @@ impl<B: Backend> Pipeline<B> {
 
     /// Lets go of everything, and gives the memory of it back to whoever it is from: how much that was, in bytes.
     pub(super) fn give_back(self) -> u64 {
-        let Pipeline { backend, text, unet, vae, times, facts, .. } = self;
-        drop(times);
+        let Pipeline { beside, backend, text, unet, vae, times, facts, .. } = self;
+        drop((beside, times));
         let idle = backend.trim();
         drop((text, unet, vae));
         // What lies idle now are the weights themselves.
@@ -141,8 +149,52 @@ impl<B: Backend> Pipeline<B> {
         let most = self.backend.branches().max(1);
         let Some(available) = self.backend.available() else { return most };
         let size = [width * self.factor, height * self.factor];
-        let one = self.facts.outline.needs(size, 1).map_or(0, |needs| needs.denoise);
-        most.min(usize::try_from(available / one.max(1)).unwrap_or(most)).max(1)
+        let needs = self.facts.outline.needs(size, 1).unwrap_or_default();
+        // What decoding has not taken yet.
+        let kept = self.decoder().map_or(0, |beside| needs.decode.saturating_sub(beside.held()));
+        let room = available.saturating_sub(kept) / needs.denoise.max(1);
+        most.min(usize::try_from(room).unwrap_or(most)).max(1)
+    }
+
+    /// What decodes beside the rest, as long as there is room for both.
+    fn decoder(&self) -> Option<&B> {
+        self.beside.as_ref().filter(|_| !self.alone.load(Ordering::Relaxed))
+    }
+
+    /// Has pictures decoded between the rest from now on, for lack of room; whether they were not.
+    pub(super) fn decode_between(&self) -> bool {
+        let Some(beside) = &self.beside else { return false };
+        let before = self.alone.swap(true, Ordering::Relaxed);
+        if !before {
+            beside.trim();
+        }
+        !before
+    }
+
+    /// The picture of a latent, as `taken` makes it of a backend's. Where the device has no room to decode beside the rest,
+    /// it is made between the rest, by the same operations.
+    fn picture<T: Send>(
+        &self,
+        latent: &Latent,
+        taken: impl Fn(&B, B::Tensor) -> Result<T> + Sync,
+    ) -> Result<T> {
+        let on = |backend: &B| {
+            let x = self.upload_to(backend, &[latent], 1.0 / self.scaling_factor)?;
+            taken(backend, self.vae.decode(backend, &x)?)
+        };
+        if let Some(beside) = self.decoder() {
+            // On the calling thread: a pool of one would let nothing run beside it.
+            match on(beside) {
+                Err(e) if e.kind() == ErrorKind::OutOfMemory => _ = self.decode_between(),
+                made => return made,
+            }
+        }
+        self.workers.run(|| on(&self.backend))
+    }
+
+    /// Lets go of idle memory, and of what is kept for speed.
+    pub(super) fn room(&self) -> u64 {
+        self.beside.as_ref().map_or(0, Backend::trim) + self.backend.trim()
     }
 
     /// The embedding of `timestep`, which all branches of all runs share.
@@ -162,6 +214,10 @@ impl<B: Backend> Pipeline<B> {
 
     /// Latents as an activation (n, h, w, channels), each value times `scale`.
     pub(super) fn upload(&self, latents: &[&Latent], scale: f64) -> Result<B::Tensor> {
+        self.upload_to(&self.backend, latents, scale)
+    }
+
+    fn upload_to(&self, backend: &B, latents: &[&Latent], scale: f64) -> Result<B::Tensor> {
         let [channels, height, width] = latents.first().map_or([0; 3], |latent| latent.shape());
         let pixels = height * width;
         let mut values = Vec::with_capacity(latents.len() * pixels * channels);
@@ -179,7 +235,7 @@ impl<B: Backend> Pipeline<B> {
                 values.extend((0..channels).map(channel));
             }
         }
-        self.backend.upload(&HostTensor::new([latents.len(), height, width, channels], values)?)
+        backend.upload(&HostTensor::new([latents.len(), height, width, channels], values)?)
     }
 
     /// What the guided prediction of each sample is multiplied with ([`GuidanceSteps::correction`]).
@@ -237,7 +293,9 @@ impl<B: Backend> Engine for Pipeline<B> {
 
     fn trim(&self) -> u64 {
         self.times.lock().clear();
-        self.backend.trim()
+        // There may be room again.
+        self.alone.store(false, Ordering::Relaxed);
+        self.room()
     }
 
     fn samples(&self) -> u64 {
@@ -289,26 +347,23 @@ impl<B: Backend> Engine for Pipeline<B> {
         self.backend.converts()
     }
 
+    fn decodes_beside(&self) -> bool {
+        self.beside.is_some()
+    }
+
     fn decode_there(&self, latent: &Latent) -> Result<Option<CudaPicture>> {
-        self.workers.run(|| {
-            let x = self.upload(&[latent], 1.0 / self.scaling_factor)?;
-            Ok(self.backend.picture(&self.vae.decode(&self.backend, &x)?))
-        })
+        self.picture(latent, |backend, x| Ok(backend.picture(&x)))
     }
 
     fn decode(&self, latents: &[Latent]) -> Result<Vec<Frame>> {
-        let mut frames = Vec::with_capacity(latents.len());
         // One at a time: a decode is the library's largest need of memory.
-        for latent in latents {
-            let picture = self.workers.run(|| {
-                let x = self.upload(&[latent], 1.0 / self.scaling_factor)?;
-                self.backend.download(&self.vae.decode(&self.backend, &x)?)
-            })?;
+        let one = |latent: &Latent| {
+            let picture = self.picture(latent, |backend, x| backend.download(&x))?;
             let [height, width] = [picture.shape()[1], picture.shape()[2]];
             let values = picture.into_data();
             let values = values.into_iter().map(|v| v * 0.5 + 0.5).collect();
-            frames.push(Frame::new(width, height, values)?);
-        }
-        Ok(frames)
+            Frame::new(width, height, values)
+        };
+        latents.iter().map(one).collect()
     }
 }

@@ -294,10 +294,14 @@ impl<B: Backend> Run<B> {
                     Err(e) if e.kind() == ErrorKind::OutOfMemory && group.branches.len() > 1 => {
                         let halves = group.halves(pipeline)?;
                         drop(groups.remove(index));
-                        pipeline.backend.trim();
+                        pipeline.room();
                         for half in halves.into_iter().rev() {
                             groups.insert(index, half);
                         }
+                        continue;
+                    }
+                    // Nor less than one, but what decodes beside it has taken some.
+                    Err(e) if e.kind() == ErrorKind::OutOfMemory && pipeline.decode_between() => {
                         continue;
                     }
                     result => result?,

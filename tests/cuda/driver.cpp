@@ -1,12 +1,15 @@
 // In: what the library asks of a CUDA driver. Out: a driver that is played: memory is the host's, kernels run by
 // emulation (src/backend/cuda/kernels/emulated.h), and what a driver can fail with is asked for by `played_*`.
 //
-// Each stream has its order, and that is the order of the calls. What is recorded runs when its graph is launched, not
-// before.
+// Each of the library's own streams has its order, and nothing more: what is queued on it runs when somebody waits for
+// it, as late as streams and events allow, so that whoever relies on another order sees other bytes. What a host's
+// streams are told is done at once. What is recorded runs when its graph is, not before.
 #include "common.cuh"
 #include "kernels.cu"
 #include "convert.cu"
 #include <chrono>
+#include <deque>
+#include <functional>
 #include <mutex>
 #include <set>
 #include <sys/mman.h>
@@ -41,6 +44,14 @@ std::map<Handle, Handle> streams_;
 // Streams of the library's own, where each event was recorded last, and others that wait for one of these.
 std::set<Handle> own_, ordered_;
 std::map<Handle, Handle> recorded_;
+// What is queued on a stream of the library's own and has not run; how much of it has; where events stand in it.
+struct Order {
+    std::deque<std::function<void()>> left;
+    long done = 0, launches = 0;
+    int number = 0; // in the order in which they were made
+};
+std::map<Handle, Order> order_;
+std::map<Handle, std::pair<Handle, long>> marks_;
 std::set<Handle> graphs_;
 std::vector<Handle> contexts_; // of the one thread that tests look at
 Graph *recording_ = nullptr;
@@ -58,6 +69,30 @@ thread_local int capture_mode_ = 0;
 Handle next_ = 1000;
 
 Status state() { return lost_; }
+// Runs what stands on a stream before a place.
+void catch_up(Handle s, long place) {
+    auto &order = order_[s];
+    while (order.done < place && !order.left.empty()) {
+        auto next = order.left.front();
+        order.left.pop_front(), order.done++;
+        next();
+    }
+}
+void catch_up_all() {
+    for (auto &each : order_) catch_up(each.first, each.second.done + (long)each.second.left.size());
+}
+void later(Handle s, std::function<void()> work) {
+    if (!own_.count(s)) return work();
+    order_[s].left.push_back(work);
+}
+void reach_event(Handle event) {
+    auto mark = marks_.find(event);
+    if (mark != marks_.end()) catch_up(mark->second.first, mark->second.second);
+}
+bool is_over(Handle event) {
+    auto mark = marks_.find(event);
+    return mark == marks_.end() || order_[mark->second.first].done >= mark->second.second;
+}
 void reach(bool open) {
     if (opened_) return;
     for (auto &each : memory_)
@@ -122,6 +157,7 @@ CALL cuStreamCreateWithPriority(Handle *s, unsigned flags, int priority) {
     INSIDE
     if (flags != 1 || priority != 0) return 1;
     own_.insert(next_);
+    order_[next_].number = (int)order_.size();
     streams_[next_] = stack_.back();
     return *s = next_++, 0;
 }
@@ -133,16 +169,26 @@ CALL cuStreamGetCtx(Handle s, Handle *c) {
     if (s < 5000 || (s - 5000) % OTHER >= (Handle)devices_) return 400; // CUDA_ERROR_INVALID_HANDLE
     return *c = CONTEXT + (s - 5000), 0;
 }
-CALL cuStreamDestroy_v2(Handle) { return 0; }
+CALL cuStreamDestroy_v2(Handle s) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
+    catch_up_all();
+    own_.erase(s), order_.erase(s);
+    return 0;
+}
 CALL cuStreamSynchronize(Handle s) {
     INSIDE
     if (!own_.count(s)) waits_++;
+    else catch_up(s, order_[s].done + (long)order_[s].left.size());
     return 0;
 }
 CALL cuStreamWaitEvent(Handle stream, Handle event, unsigned) {
     INSIDE
     auto recorded = recorded_.find(event);
     if (recorded != recorded_.end() && own_.count(recorded->second) && !own_.count(stream)) ordered_.insert(stream);
+    auto mark = marks_.find(event);
+    if (mark == marks_.end()) return 0;
+    auto [on, place] = mark->second;
+    later(stream, [on = on, place = place] { catch_up(on, place); });
     return 0;
 }
 CALL cuStreamBeginCapture_v2(Handle s, int mode) {
@@ -183,11 +229,14 @@ CALL cuGraphExecDestroy(Handle exec) {
     delete (Graph *)exec;
     return 0;
 }
-CALL cuGraphLaunch(Handle exec, Handle) {
+CALL cuGraphLaunch(Handle exec, Handle s) {
     INSIDE
     if (!graphs_.count(exec)) return 1;
-    replays_++;
-    for (auto &l : ((Graph *)exec)->launches) emulated::run(*l.kernel, l.grid, l.block, l.shared, l.parameters.data());
+    replays_++, order_[s].launches++;
+    // It may be let go of before it has run.
+    later(s, [graph = *(Graph *)exec] {
+        for (auto l : graph.launches) emulated::run(*l.kernel, l.grid, l.block, l.shared, l.parameters.data());
+    });
     return 0;
 }
 CALL cuEventCreate(Handle *e, unsigned) {
@@ -200,18 +249,24 @@ CALL cuEventRecord(Handle event, Handle stream) {
     INSIDE
     if (unmarked_ && !own_.count(stream)) return 1;
     recorded_[event] = stream;
+    marks_.erase(event);
+    if (own_.count(stream)) marks_[event] = {stream, order_[stream].done + (long)order_[stream].left.size()};
     // What a caller's stream reads is to come back to the pool.
     if (!own_.count(stream)) lent_++;
     return 0;
 }
 CALL cuEventQuery(Handle event) {
     INSIDE
-    return busy_ ? 600 : 0;
+    return busy_ || !is_over(event) ? 600 : 0;
 }
-CALL cuEventSynchronize(Handle) { INSIDE return 0; }
+CALL cuEventSynchronize(Handle event) {
+    INSIDE
+    reach_event(event);
+    return 0;
+}
 CALL cuEventDestroy_v2(Handle event) {
     if (recorded_.count(event) && !own_.count(recorded_[event])) lent_--;
-    recorded_.erase(event);
+    recorded_.erase(event), marks_.erase(event);
     return 0;
 }
 CALL cuMemAlloc_v2(u64 *to, size_t bytes) {
@@ -232,6 +287,7 @@ CALL cuMemFree_v2(u64 at) {
     NOT_RECORDED
     auto found = memory_.find(at);
     if (found == memory_.end()) return 1;
+    catch_up_all();
     held_ -= found->second.bytes, gives_++;
     memory_.erase(found);
     free((void *)at);
@@ -256,8 +312,15 @@ CALL cuMemcpyHtoDAsync_v2(u64 to, const void *from, size_t bytes, Handle s) {
     if (s == recorder_ || !inside(to, bytes)) return 1;
     copies_++;
     auto pin = pins_.upper_bound((Handle)from);
-    if (pin == pins_.begin() || (--pin)->first + pin->second < (Handle)from + bytes) pageable_++;
-    memcpy((void *)to, from, bytes);
+    if (pin == pins_.begin() || (--pin)->first + pin->second < (Handle)from + bytes) {
+        pageable_++;
+        // It is read at once, and written in order.
+        later(s, [to, copy = std::vector<char>((const char *)from, (const char *)from + bytes)] {
+            memcpy((void *)to, copy.data(), copy.size());
+        });
+        return 0;
+    }
+    later(s, [=] { memcpy((void *)to, from, bytes); });
     return 0;
 }
 CALL cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, Handle s) {
@@ -265,14 +328,14 @@ CALL cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t bytes, Handle s) {
     Reach within;
     if (s == recorder_ || !inside(from, bytes)) return 1;
     copies_++;
-    memcpy(to, (const void *)from, bytes);
+    later(s, [=] { memcpy(to, (const void *)from, bytes); });
     return 0;
 }
 CALL cuMemcpyDtoDAsync_v2(u64 to, u64 from, size_t bytes, Handle s) {
     INSIDE
     Reach within;
     if (s == recorder_ || !inside(to, bytes) || !inside(from, bytes)) return 1;
-    memcpy((void *)to, (const void *)from, bytes);
+    later(s, [=] { memcpy((void *)to, (const void *)from, bytes); });
     return 0;
 }
 struct Copy2D {
@@ -315,7 +378,9 @@ CALL cuMemHostAlloc(void **to, size_t bytes, unsigned) {
     return 0;
 }
 CALL cuMemFreeHost(void *at) {
+    std::lock_guard<std::recursive_mutex> guard(lock_);
     if (!pins_.erase((Handle)at)) return 1;
+    catch_up_all();
     free(at);
     return 0;
 }
@@ -351,11 +416,18 @@ CALL cuLaunchKernel(Handle f, u32 x, u32 y, u32 z, u32 bx, u32 by, u32 bz, u32 s
         recording_->launches.push_back({&kernel, {x, y, z}, bx, shared, {p, p + kernel.size}});
         return 0;
     }
+    if (own_.count(s)) {
+        order_[s].launches++;
+        auto *p = (const unsigned char *)arguments[0];
+        later(s, [l = Launch{&kernel, {x, y, z}, bx, shared, {p, p + kernel.size}}]() mutable {
+            emulated::run(*l.kernel, l.grid, l.block, l.shared, l.parameters.data());
+        });
+        return 0;
+    }
     // A host's images are written on its streams only.
-    bool lent = !own_.count(s);
-    if (lent) reach(true);
+    reach(true);
     emulated::run(kernel, {x, y, z}, bx, shared, arguments[0]);
-    if (lent) reach(false);
+    reach(false);
     return 0;
 }
 CALL cuPointerGetAttribute(void *to, int what, u64 at) {
@@ -386,6 +458,7 @@ extern "C" __attribute__((visibility("default"))) void played_set(const char *wh
     if (name == "unmarked") unmarked_ = value;
     if (name == "lost") {
         lost_ = (int)value;
+        for (auto &each : order_) each.second.done += (long)each.second.left.size(), each.second.left.clear();
         // What was recorded is lost with its context.
         for (Handle graph : graphs_) delete (Graph *)graph;
         graphs_.clear();
@@ -414,6 +487,12 @@ extern "C" __attribute__((visibility("default"))) long played_get(const char *wh
     if (name == "pinned") return (long)pins_.size();
     if (name == "pageable") return pageable_;
     if (name == "host records") return host_records_;
+    // Kernels and graphs on the library's own streams, of which a device has three: networks', decodes', recordings'.
+    if (name == "on first" || name == "on second") {
+        long sum = 0;
+        for (auto &each : order_) sum += each.second.number % 3 == (name == "on second") ? each.second.launches : 0;
+        return sum;
+    }
     if (name == "graphs") return (long)graphs_.size();
     if (name == "context") return stack_.empty() ? 0 : (long)stack_.back();
     auto found = emulated::kernels().find(name);

@@ -118,10 +118,11 @@ fn ops() -> Outcome {
                 device.force_tile(tile);
                 case.run(device)
             };
-            let [small, large] = [CudaTile::Small, CudaTile::Large].map(values);
+            let [small, lean, large] =
+                [CudaTile::Small, CudaTile::Lean, CudaTile::Large].map(values);
             let error = difference(&large, &wanted);
             let fine = error <= bound;
-            let same = bits(small.data(), large.data());
+            let same = bits(small.data(), large.data()) && bits(lean.data(), large.data());
             good &= fine && same;
             columns.push(format!(
                 "{error:.1e}{}{}",
@@ -148,7 +149,7 @@ fn ops() -> Outcome {
     };
     half.force_tile(CudaTile::Auto);
     let all = run(16)?;
-    for tile in [CudaTile::Auto, CudaTile::Small, CudaTile::Large] {
+    for tile in [CudaTile::Auto, CudaTile::Small, CudaTile::Lean, CudaTile::Large] {
         half.force_tile(tile);
         for n in [1, 2, 3, 5, 8] {
             let same = bits(&run(n)?, &all);

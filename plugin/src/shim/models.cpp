@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <locale>
+#include <sstream>
 #include <vector>
 
 #include "engine.h"
@@ -20,6 +22,8 @@ constexpr char kHome[] = "USERPROFILE";
 constexpr char kParting = ':';
 constexpr char kHome[] = "HOME";
 #endif
+
+constexpr double kIdleSeconds = 300.0;
 
 std::string variable(const std::string &name) {
     const char *value = std::getenv(name.c_str());
@@ -106,6 +110,15 @@ std::string find_model(const std::string &written) {
     }
     message.back() = '.';
     throw Failure{ofx::kOfxStatFailed, message};
+}
+
+double idle_seconds() {
+    std::istringstream text(variable("LATENTBLEND_OFX_IDLE_SECONDS"));
+    // Hosts set locales in which a comma parts the fraction.
+    text.imbue(std::locale::classic());
+    double seconds = 0.0;
+    // Infinity and what is no number are not read.
+    return text >> seconds && text.eof() && seconds >= 0.0 ? seconds : kIdleSeconds;
 }
 
 }  // namespace latentblend

@@ -8,4 +8,8 @@ namespace latentblend {
 // Empty for the embedded demo model. Throws Failure where a variable isn't set or nothing is there.
 std::string find_model(const std::string &written);
 
+// How long a model's weights stay without a call, in seconds: five minutes, or what LATENTBLEND_OFX_IDLE_SECONDS says (0: they
+// stay). The next frame reads them again.
+double idle_seconds();
+
 }  // namespace latentblend

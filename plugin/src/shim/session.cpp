@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "calls.h"
+#include "models.h"
 
 namespace latentblend {
 
@@ -145,6 +146,7 @@ std::shared_ptr<Model> load(const Engine &engine, const Recipe &recipe, const Po
     options.precision = recipe.precision;
     options.threads = recipe.threads;
     options.flags = recipe.model_flags;
+    options.idle_seconds = idle_seconds();
     if (recipe.beside) {
         options.device_by = LB_DEVICE_BY_POINTER;
         options.device_what = recipe.beside;

@@ -3,8 +3,8 @@
 #![allow(unsafe_code, reason = "functions of the driver")]
 
 use super::calls::{Address, Calls, Handle};
-use super::device::Device;
 use super::kernels::CONVERT;
+use super::lane::Lane;
 use super::lent::{CudaPicture, THREADS, blocks, parameters};
 use super::memory::{Block, Mode, current};
 use super::tensor::held;
@@ -48,7 +48,7 @@ impl CudaPicture {
     /// # Errors
     /// `InvalidArgument` where sizes do not agree or the placement cannot be; `Device`, `OutOfMemory`.
     pub fn read(&self, layout: &Layout, placement: Option<&Placement>) -> Result<Vec<u8>> {
-        let device = &self.device;
+        let lane = &self.lane;
         let Layout { width, height, format, transfer, .. } = *layout;
         let layout = Layout::packed(width, height, format, transfer);
         let (_, length) = layout.extent()?;
@@ -59,19 +59,19 @@ impl CudaPicture {
         })?;
         bytes.resize(length, 0);
         let table = match &tables {
-            Some(tables) => Some(held(device, &tables.words)?),
+            Some(tables) => Some(held(lane, &tables.words)?),
             None => None,
         };
-        let block = Block::new(device, length as u64)?;
+        let block = Block::new(lane, length as u64)?;
         let values = &self.values;
         let told = parameters(values, block.address(), &layout, tables.as_ref(), table.as_ref())?;
-        device.launch(CONVERT, [u64::from(blocks(&layout)), 1, 1], THREADS, 0, &told)?;
-        device.copy_back(&mut bytes, block.address())?;
+        lane.launch(CONVERT, [u64::from(blocks(&layout)), 1, 1], THREADS, 0, &told)?;
+        lane.copy_back(&mut bytes, block.address())?;
         Ok(bytes)
     }
 }
 
-impl Device {
+impl Lane {
     /// Fills `values` from `address`, after what was queued.
     pub(super) fn copy_out(&self, values: &mut [f32], address: u64) -> Result<()> {
         if !matches!(current(), Mode::Run) {
@@ -83,8 +83,8 @@ impl Device {
         // where queueing failed.
         unsafe {
             let calls = &self.driver.calls;
-            let status = (calls.copy_out)(to, address, size_of_val(values), self.stream);
-            let waited = (calls.stream_wait)(self.stream);
+            let status = (calls.copy_out)(to, address, size_of_val(values), self.stream());
+            let waited = (calls.stream_wait)(self.stream());
             self.check(status, "a copy from the device")?;
             self.check(waited, "waiting for the device")
         }
@@ -92,7 +92,7 @@ impl Device {
 
     /// Fills `bytes` from `address`, after what was queued, and waits for no more than that.
     fn copy_back(&self, bytes: &mut [u8], address: Address) -> Result<()> {
-        let mut pinned = self.pinned.lock();
+        let mut pinned = self.track().pinned.lock();
         let _entered = self.enter()?;
         let calls = &self.driver.calls;
         if pinned.done == 0 {
@@ -115,8 +115,8 @@ impl Device {
             // is left queued that writes there, also where queueing failed.
             let (copied, marked, waited) = unsafe {
                 (
-                    (calls.copy_out)(to.cast(), from, part.len(), self.stream),
-                    (calls.event_record)(pinned.done, self.stream),
+                    (calls.copy_out)(to.cast(), from, part.len(), self.stream()),
+                    (calls.event_record)(pinned.done, self.stream()),
                     (calls.event_wait)(pinned.done),
                 )
             };

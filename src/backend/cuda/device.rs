@@ -1,18 +1,17 @@
-//! In: a device's number. Out: its context, a stream of low priority, the kernels, and memory: what work is
-//! queued on. All work of all models on one device goes through one stream, in order.
+//! In: a device's number. Out: its context, streams of low priority, the kernels, and memory: what work is queued on. All
+//! models on one device share them (`lane.rs`).
 //!
 //! A thread's current context is what it was before after every function here: a host has its own.
 #![allow(unsafe_code, reason = "functions of the driver")]
 
-use super::back::Pinned;
 use super::calls::{Handle, Status, is_lost};
-use super::capture::{Capture, Relaxed};
+use super::capture::Relaxed;
 use super::driver::{CudaDriver, CudaInfo};
 use super::kernels::CONVERT as CONVERT_NAME;
+use super::lane::{LANES, Track, stream};
 use super::lent::Lent;
-use super::memory::{Memory, Mode, current};
+use super::memory::Memory;
 use super::replay::CudaReplays;
-use super::ring::Ring;
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -27,35 +26,26 @@ static CONVERT: &Aligned<[u8]> = &Aligned(*include_bytes!("kernels/convert.fatbi
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
-/// CU_STREAM_NON_BLOCKING: other streams of the process are not waited for.
-const NON_BLOCKING: u32 = 1;
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 const MAX_SHARED: i32 = 8;
-/// CU_EVENT_BLOCKING_SYNC and CU_EVENT_DISABLE_TIMING
-const SLEEPS_UNTIMED: u32 = 3;
 
 /// A device in use.
 pub(crate) struct Device {
     pub(super) driver: Arc<CudaDriver>,
     pub(super) info: CudaInfo,
     pub(super) context: Handle,
-    pub(super) stream: Handle,
+    /// What work is queued on: a [`Lane`](super::lane::Lane) is one of them.
+    pub(super) tracks: [Track; LANES],
     /// What is recorded goes here; nothing ever runs on it.
-    recorder: Handle,
-    /// The ends of the last two steps, and how many there were.
-    steps: Mutex<([Handle; 2], usize)>,
+    pub(super) recorder: Handle,
+    /// Held while something is recorded.
+    pub(super) recording: Mutex<()>,
     /// All kernels, and the one that writes a host's images.
     modules: [Handle; 2],
     functions: Mutex<HashMap<&'static str, Handle>>,
     pub(super) memory: Mutex<Memory>,
-    /// By way of which bytes go back to the host.
-    pub(super) pinned: Mutex<Pinned>,
-    /// By way of which they come from there.
-    pub(super) ring: Mutex<Ring>,
     /// What other streams may still read.
     pub(super) lent: Mutex<Vec<Lent>>,
-    /// Held while a graph is recorded or launched: all share one arena.
-    pub(super) replaying: Mutex<()>,
     /// What was recorded so far.
     pub(super) replays: Mutex<CudaReplays>,
     /// Why it answers nothing any more.
@@ -95,16 +85,13 @@ impl Device {
             driver: Arc::clone(driver),
             info,
             context,
-            stream: 0,
+            tracks: Default::default(),
             recorder: 0,
-            steps: Mutex::default(),
+            recording: Mutex::default(),
             modules: [0; 2],
             functions: Mutex::default(),
             memory: Mutex::new(Memory::new()),
-            pinned: Mutex::default(),
-            ring: Mutex::default(),
             lent: Mutex::default(),
-            replaying: Mutex::default(),
             replays: Mutex::default(),
             lost: Mutex::default(),
         };
@@ -115,32 +102,21 @@ impl Device {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        let (mut stream, mut recorder, mut modules) = (0, 0, [0; 2]);
-        let mut ends = [0; 2];
+        let (mut tracks, mut recorder, mut modules) = (<[Track; LANES]>::default(), 0, [0; 2]);
         let made = self.enter().and_then(|_entered| {
             let calls = &self.driver.calls;
-            let (mut least, mut greatest) = (0, 0);
-            // SAFETY: places for numbers and handles; the kernels' image stays for good.
-            unsafe {
-                calls.check((calls.priorities)(&mut least, &mut greatest), "priorities")?;
-                for stream in [&mut stream, &mut recorder] {
-                    // The least urgent: a host's display keeps its rhythm.
-                    let status = (calls.stream_create)(stream, NON_BLOCKING, least);
-                    calls.check(status, "cuStreamCreate")?;
-                }
-                for end in &mut ends {
-                    calls.check((calls.event_create)(end, SLEEPS_UNTIMED), "cuEventCreate")?;
-                }
-                for (module, image) in modules.iter_mut().zip([KERNELS, CONVERT]) {
-                    let status = (calls.module_load)(module, image.0.as_ptr().cast::<c_void>());
-                    calls.check(status, "loading the kernels")?;
-                }
+            tracks.iter_mut().try_for_each(|track| track.prepare(calls))?;
+            recorder = stream(calls)?;
+            for (module, image) in modules.iter_mut().zip([KERNELS, CONVERT]) {
+                // SAFETY: a place for a handle; the kernels' image stays for good.
+                let status =
+                    unsafe { (calls.module_load)(module, image.0.as_ptr().cast::<c_void>()) };
+                calls.check(status, "loading the kernels")?;
             }
             Ok(())
         });
         // Also where some failed: what is there is let go of with the device.
-        (self.stream, self.recorder, self.modules) = (stream, recorder, modules);
-        self.steps = Mutex::new((ends, 0));
+        (self.tracks, self.recorder, self.modules) = (tracks, recorder, modules);
         made
     }
 
@@ -197,27 +173,7 @@ impl Device {
         Ok(function)
     }
 
-    /// Queues kernel `name`, whose one argument is `parameters`.
-    pub(super) fn launch<P: super::kernels::Parameters>(
-        &self,
-        name: &'static str,
-        grid: [u64; 3],
-        block: u32,
-        shared: u32,
-        parameters: &P,
-    ) -> Result<()> {
-        let mode = current();
-        if matches!(mode, Mode::Plan(_)) || grid.contains(&0) {
-            return Ok(());
-        }
-        let [Ok(x), Ok(y), Ok(z)] = grid.map(u32::try_from) else {
-            return Err(Error::internal(format!("kernel {name}: a grid of {grid:?}")));
-        };
-        let stream = if matches!(mode, Mode::Record(_)) { self.recorder } else { self.stream };
-        self.launch_on(stream, name, [x, y, z], block, shared, parameters)
-    }
-
-    /// The same on any stream of the device, whatever the mode.
+    /// Queues kernel `name`, whose one argument is `parameters`, on any stream of the device.
     pub(super) fn launch_on<P: super::kernels::Parameters>(
         &self,
         stream: Handle,
@@ -249,72 +205,6 @@ impl Device {
         self.check(status, &format!("kernel {name}"))
     }
 
-    /// Waits until all that was queued is done.
-    pub(super) fn wait(&self) -> Result<()> {
-        let _entered = self.enter()?;
-        // SAFETY: a stream of the device.
-        self.check(
-            unsafe { (self.driver.calls.stream_wait)(self.stream) },
-            "waiting for the device",
-        )
-    }
-
-    /// Queues a step of a network, when the one before the last is done: one runs and one waits, so that what was
-    /// queued is soon over when a call is cancelled.
-    pub(super) fn step<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let calls = &self.driver.calls;
-        let end = {
-            let mut steps = self.steps.lock();
-            steps.1 += 1;
-            steps.0[steps.1 % 2]
-        };
-        {
-            let _entered = self.enter()?;
-            // SAFETY: an event of ours; one that was never recorded is over.
-            self.check(unsafe { (calls.event_wait)(end) }, "a step")?;
-        }
-        self.take_back();
-        let result = work()?;
-        let _entered = self.enter()?;
-        // SAFETY: an event and a stream of ours.
-        self.check(unsafe { (calls.event_record)(end, self.stream) }, "the end of a step")?;
-        Ok(result)
-    }
-
-    /// Queues a copy within the device.
-    pub(super) fn copy(&self, to: u64, from: u64, bytes: u64) -> Result<()> {
-        let _entered = self.enter()?;
-        let calls = &self.driver.calls;
-        // SAFETY: both places have that many bytes, by their owners.
-        let status = unsafe { (calls.copy)(to, from, bytes as usize, self.stream) };
-        self.check(status, "a copy within the device")
-    }
-
-    /// Records what `work` queues, in a mode in which it queues on the recorder, as a graph.
-    pub(super) fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(Handle, T)> {
-        let _entered = self.enter()?;
-        let capture = Capture::begin(self, self.recorder)?;
-        let result = work()?;
-        Ok((capture.end()?, result))
-    }
-
-    /// Queues a recorded graph.
-    pub(super) fn replay(&self, exec: Handle) -> Result<()> {
-        let _entered = self.enter()?;
-        // SAFETY: a graph of `record`'s that was not forgotten.
-        let status = unsafe { (self.driver.calls.graph_launch)(exec, self.stream) };
-        self.check(status, "cuGraphLaunch")
-    }
-
-    /// The bytes that may still be had: of the limit, if there is one, or of the device.
-    pub(super) fn available(&self) -> Result<u64> {
-        let [free, _] = self.free()?;
-        let memory = self.memory.lock();
-        let idle = memory.idle();
-        let left = memory.limit.map(|limit| limit.saturating_sub(memory.held()));
-        Ok(left.unwrap_or(u64::MAX).min(free) + idle)
-    }
-
     /// Lets a recorded graph go.
     pub(super) fn forget(&self, exec: Handle) {
         if let Ok(_entered) = self.enter() {
@@ -334,22 +224,14 @@ impl Drop for Device {
         unsafe {
             let mut before = 0;
             if (calls.context_push)(self.context) == 0 {
-                self.pinned.get_mut().release(calls);
-                self.ring.get_mut().release(calls);
+                self.tracks.iter_mut().for_each(|track| track.release(calls));
                 for module in self.modules {
                     if module != 0 {
                         (calls.module_unload)(module);
                     }
                 }
-                for end in self.steps.get_mut().0 {
-                    if end != 0 {
-                        (calls.event_destroy)(end);
-                    }
-                }
-                for stream in [self.stream, self.recorder] {
-                    if stream != 0 {
-                        (calls.stream_destroy)(stream);
-                    }
+                if self.recorder != 0 {
+                    (calls.stream_destroy)(self.recorder);
                 }
                 (calls.context_pop)(&mut before);
             }

@@ -170,6 +170,7 @@ macro_rules! kernels {
 
 kernels! {
     PRODUCT_LARGE = "product_large";
+    PRODUCT_LEAN = "product_lean";
     PRODUCT_SMALL = "product_small";
     PRODUCT_JOIN = "product_join";
     ATTENTION_LONG = "attention_long";

@@ -9,11 +9,11 @@ use super::calls::{Address, Handle};
 use super::device::Device;
 use super::image::CudaImage;
 use super::kernels::{CONVERT, Convert};
+use super::lane::Lane;
 use super::memory::Block;
 use super::tensor::{Tensor, held};
 use crate::error::{Error, Result};
 use crate::frame::{Layout, Placement, Tables};
-use std::sync::Arc;
 
 /// CU_EVENT_DISABLE_TIMING
 const UNTIMED: u32 = 2;
@@ -23,7 +23,7 @@ const BLOCKS: usize = 4096;
 
 /// A decoded picture in the memory of a device.
 pub struct CudaPicture {
-    pub(super) device: Arc<Device>,
+    pub(super) lane: Lane,
     /// (1, height, width, 3), f32.
     pub(super) values: Tensor,
 }
@@ -39,7 +39,7 @@ pub(super) struct Lent {
 
 /// A picture on its way into a caller's image.
 pub struct Conversion<'a> {
-    device: Arc<Device>,
+    lane: Lane,
     image: &'a CudaImage,
     parameters: Convert,
     lent: Option<Lent>,
@@ -51,19 +51,19 @@ impl Conversion<'_> {
     /// # Errors
     /// `Device`.
     pub fn queue(mut self) -> Result<()> {
-        let (device, stream) = (&self.device, self.image.stream());
+        let (lane, stream) = (&self.lane, self.image.stream());
         let Some(lent) = self.lent.take() else { return Ok(()) };
         let blocks = blocks(self.image.layout());
-        let queued = device.after(stream, lent.ready, device.stream).and_then(|()| {
-            device.launch_on(stream, CONVERT, [blocks, 1, 1], THREADS, 0, &self.parameters)
+        let queued = lane.after(stream, lent.ready, lane.stream()).and_then(|()| {
+            lane.launch_on(stream, CONVERT, [blocks, 1, 1], THREADS, 0, &self.parameters)
         });
         // Also where that failed: what was queued may read it.
-        let marked = device.mark(lent.read, stream);
+        let marked = lane.mark(lent.read, stream);
         if marked.is_err() {
             // The event would say that it was read.
-            device.wait_for(stream);
+            lane.wait_for(stream);
         }
-        device.lent.lock().push(lent);
+        lane.lent.lock().push(lent);
         queued.and(marked)
     }
 }
@@ -71,16 +71,16 @@ impl Conversion<'_> {
 impl Drop for Conversion<'_> {
     fn drop(&mut self) {
         // An event that was never recorded is over: it comes back with the next that do.
-        self.device.lent.lock().extend(self.lent.take());
+        self.lane.lent.lock().extend(self.lent.take());
     }
 }
 
 impl CudaPicture {
     /// A network's picture; `None` where it isn't one.
-    pub(super) fn new(device: &Arc<Device>, values: &Tensor) -> Option<Self> {
+    pub(super) fn new(lane: &Lane, values: &Tensor) -> Option<Self> {
         let [n, _, _, channels] = values.shape;
         (n == 1 && channels == 3 && values.f32)
-            .then(|| CudaPicture { device: Arc::clone(device), values: values.clone() })
+            .then(|| CudaPicture { lane: lane.clone(), values: values.clone() })
     }
 
     /// Width and height in pixels.
@@ -107,24 +107,24 @@ impl CudaPicture {
         image: &'a CudaImage,
         placement: Option<&Placement>,
     ) -> Result<Conversion<'a>> {
-        let device = &self.device;
-        if !image.is_of(device.info.ordinal, device.context) {
+        let lane = &self.lane;
+        if !image.is_of(lane.info.ordinal, lane.context) {
             return Err(Error::invalid("an image in another device's or context's memory"));
         }
         let layout = image.layout();
         let tables = self.tables(layout, placement)?;
-        device.take_back();
+        lane.take_back();
         let table = match &tables {
-            Some(tables) => Some(held(device, &tables.words)?),
+            Some(tables) => Some(held(lane, &tables.words)?),
             None => None,
         };
         let parameters =
             parameters(&self.values, image.top(), layout, tables.as_ref(), table.as_ref())?;
-        device.load(CONVERT)?;
-        let [ready, read] = device.events()?;
+        lane.load(CONVERT)?;
+        let [ready, read] = lane.events()?;
         let lent = Lent { ready, read, _picture: self.values.clone(), _table: table };
-        let device = Arc::clone(device);
-        Ok(Conversion { device, image, parameters, lent: Some(lent) })
+        let lane = lane.clone();
+        Ok(Conversion { lane, image, parameters, lent: Some(lent) })
     }
 
     /// How the picture is brought into an image; `None`: it has its size.

@@ -1,12 +1,13 @@
 //! In: lengths. Out: blocks of device memory, which come back when they are dropped.
 //!
 //! Memory is taken from the driver in large pieces and kept, so that no step asks for any once it has run before.
-//! All work goes through one stream, so a block that is given back may be handed out at once: whoever uses it next
-//! comes later in that order.
+//! Each piece is of one lane, whose work goes through one stream, so a block that is given back may be handed out at once:
+//! whoever uses it next comes later in that order. A piece changes lanes by way of the driver only, when both are idle.
 #![allow(unsafe_code, reason = "functions of the driver")]
 
 use super::calls::{Address, Calls, Handle, OUT_OF_MEMORY};
 use super::device::Device;
+use super::lane::Lane;
 use super::space::Space;
 use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -56,10 +57,17 @@ pub(super) fn in_mode<T>(mode: Mode, work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// A range that was taken from the driver.
+struct Piece {
+    lane: usize,
+    base: Address,
+    space: Space,
+}
+
 /// The pieces that a device's pool has.
 #[derive(Default)]
 pub(super) struct Memory {
-    pieces: Vec<(Address, Space)>,
+    pieces: Vec<Piece>,
     /// Where each block is a piece of the driver's by itself: the bytes of all.
     exact: Option<u64>,
     /// The most that may be had from the driver, in bytes; `None`: what there is.
@@ -76,16 +84,24 @@ impl Memory {
 
     /// What was taken from the driver, in bytes.
     pub(super) fn held(&self) -> u64 {
-        let pieces = self.pieces.iter().map(|(_, space)| space.length());
+        let pieces = self.pieces.iter().map(|piece| piece.space.length());
         pieces.sum::<u64>() + self.exact.unwrap_or(0)
     }
 
-    /// What of that lies idle, in bytes.
-    pub(super) fn idle(&self) -> u64 {
-        self.pieces.iter().map(|(_, space)| space.idle()).sum()
+    /// What a lane holds of it in pieces, in bytes.
+    pub(super) fn held_by(&self, lane: usize) -> u64 {
+        let own = self.pieces.iter().filter(|piece| piece.lane == lane);
+        own.map(|piece| piece.space.length()).sum()
     }
 
-    fn take(&mut self, calls: &Calls, length: u64) -> Result<Address> {
+    /// What lies idle for a lane, in bytes: of its own pieces, and those of others that are idle as a whole.
+    pub(super) fn idle(&self, lane: usize) -> u64 {
+        let idle = |piece: &&Piece| piece.lane == lane || piece.space.is_free();
+        self.pieces.iter().filter(idle).map(|piece| piece.space.idle()).sum()
+    }
+
+    fn take(&mut self, lane: &Lane, length: u64) -> Result<Address> {
+        let calls = &lane.driver.calls;
         if let Some(exact) = &mut self.exact {
             let mut address = 0;
             // SAFETY: a place for an address; the driver gives nothing of no length.
@@ -94,21 +110,22 @@ impl Memory {
             *exact += length;
             return Ok(address);
         }
-        for (base, space) in &mut self.pieces {
-            if let Some(start) = space.take(length) {
-                return Ok(*base + start);
+        for piece in self.pieces.iter_mut().filter(|piece| piece.lane == lane.index()) {
+            if let Some(start) = piece.space.take(length) {
+                return Ok(piece.base + start);
             }
         }
-        self.grow(calls, length)
+        self.grow(lane, length)
     }
 
     /// Asks the driver. The context must be current.
-    fn grow(&mut self, calls: &Calls, length: u64) -> Result<Address> {
+    fn grow(&mut self, lane: &Lane, length: u64) -> Result<Address> {
+        let calls = &lane.driver.calls;
         let least = Space::rounded(length);
         // A whole piece if it can be had, else just what is wanted, at last after giving back what lies idle.
         for (piece, trim) in [(least.max(PIECE), false), (least, false), (least, true)] {
             if trim {
-                self.trim(calls);
+                self.trim(lane);
             }
             if self.limit.is_some_and(|limit| self.held().saturating_add(piece) > limit) {
                 continue;
@@ -122,7 +139,7 @@ impl Memory {
             calls.check(status, "cuMemAlloc")?;
             let mut space = Space::new(piece);
             let start = space.take(length).unwrap_or(0);
-            self.pieces.push((base, space));
+            self.pieces.push(Piece { lane: lane.index(), base, space });
             return Ok(base + start);
         }
         let limit = match self.limit {
@@ -145,23 +162,32 @@ impl Memory {
             }
             return;
         }
-        let piece = self
-            .pieces
-            .iter_mut()
-            .find(|(base, space)| (*base..*base + space.length()).contains(&address));
-        if let Some((base, space)) = piece {
-            space.give(address - *base, length);
+        let holds =
+            |piece: &&mut Piece| (piece.base..piece.base + piece.space.length()).contains(&address);
+        if let Some(piece) = self.pieces.iter_mut().find(holds) {
+            piece.space.give(address - piece.base, length);
         }
     }
 
-    /// Gives pieces back of which nothing is used. The context must be current.
-    pub(super) fn trim(&mut self, calls: &Calls) {
-        self.pieces.retain(|(base, space)| {
-            if space.is_free() {
-                // SAFETY: a piece of ours in which no block lies; the driver waits for work that still uses it.
-                unsafe { (calls.memory_give)(*base) };
+    /// Gives pieces of any lane back of which nothing is used. The context must be current.
+    pub(super) fn trim(&mut self, device: &Device) {
+        let calls = &device.driver.calls;
+        let mut waited = false;
+        self.pieces.retain(|piece| {
+            if !piece.space.is_free() {
+                return true;
             }
-            !space.is_free()
+            // What is queued may still use it, on its own lane; the next owner may be another's. A driver that
+            // fails here says so to whoever asks next.
+            if !std::mem::replace(&mut waited, true) {
+                for track in &device.tracks {
+                    // SAFETY: a stream of the device.
+                    unsafe { (calls.stream_wait)(track.stream) };
+                }
+            }
+            // SAFETY: a piece of ours in which no block lies, and that no work uses.
+            unsafe { (calls.memory_give)(piece.base) };
+            false
         });
     }
 
@@ -171,8 +197,8 @@ impl Memory {
         // SAFETY: pieces of ours, of which nobody is left to use any.
         unsafe {
             if (calls.context_push)(context) == 0 {
-                for (base, _) in self.pieces.drain(..) {
-                    (calls.memory_give)(base);
+                for piece in self.pieces.drain(..) {
+                    (calls.memory_give)(piece.base);
                 }
                 (calls.context_pop)(&mut before);
             }
@@ -200,7 +226,7 @@ enum Home {
 
 /// A piece of device memory with one owner.
 pub(super) struct Block {
-    device: Arc<Device>,
+    lane: Lane,
     home: Home,
     address: Address,
     length: u64,
@@ -210,13 +236,12 @@ pub(super) struct Block {
 
 impl Block {
     /// `length` bytes, whatever was in them.
-    pub(super) fn new(device: &Arc<Device>, length: u64) -> Result<Self> {
+    pub(super) fn new(lane: &Lane, length: u64) -> Result<Self> {
         let (address, home) = match current() {
             Mode::Run => {
-                let _entered = device.enter()?;
-                let calls = &device.driver.calls;
-                let taken = device.memory.lock().take(calls, length);
-                (taken.map_err(|e| e.at(&device.info.name))?, Home::Pool)
+                let _entered = lane.enter()?;
+                let taken = lane.memory.lock().take(lane, length);
+                (taken.map_err(|e| e.at(&lane.info.name))?, Home::Pool)
             }
             Mode::Plan(arena) | Mode::Record(arena) => {
                 let start = arena.space.lock().take(length);
@@ -227,7 +252,7 @@ impl Block {
         };
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Block { device: Arc::clone(device), home, address, length, id })
+        Ok(Block { lane: lane.clone(), home, address, length, id })
     }
 
     pub(super) fn address(&self) -> Address {
@@ -247,7 +272,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         match &self.home {
             Home::Pool => {
-                self.device.memory.lock().give(&self.device, self.address, self.length);
+                self.lane.memory.lock().give(&self.lane, self.address, self.length);
             }
             Home::Arena(arena) => {
                 arena.space.lock().give(self.address - arena.base, self.length);

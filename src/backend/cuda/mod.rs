@@ -11,6 +11,7 @@ mod device;
 mod driver;
 mod image;
 mod kernels;
+mod lane;
 mod lent;
 mod memory;
 mod owner;
@@ -36,6 +37,7 @@ use crate::backend::{
 };
 use crate::error::Result;
 use device::Device;
+use lane::Lane;
 use parking_lot::Mutex;
 use queue::{Around, Queue};
 use replay::Recordings;
@@ -65,14 +67,14 @@ impl Cuda {
     /// in that precision, `Device`.
     pub fn new(driver: &Arc<CudaDriver>, ordinal: u32, precision: Precision) -> Result<Self> {
         let precision = driver.device(ordinal)?.computes_in(precision)?;
-        let queue =
-            Queue { device: Device::open(driver, ordinal)?, precision, tile: Mutex::default() };
+        let lane = Lane::first(Device::open(driver, ordinal)?);
+        let queue = Queue { lane, precision, tile: Mutex::default() };
         Ok(Cuda { queue, recordings: Mutex::default() })
     }
 
     /// What the device is.
     pub fn info(&self) -> &CudaInfo {
-        &self.queue.device.info
+        &self.queue.lane.info
     }
 
     /// The numbers that it holds: f16 or bf16.
@@ -85,27 +87,27 @@ impl Cuda {
     /// # Errors
     /// `Device` where some of it failed.
     pub fn wait(&self) -> Result<()> {
-        self.queue.device.wait()
+        self.queue.lane.wait()
     }
 
     /// Whether the device has stopped to answer.
     pub fn is_lost(&self) -> bool {
-        self.queue.device.is_lost()
+        self.queue.lane.is_lost()
     }
 
     /// The most memory that all models on this device may take together, in bytes.
     pub fn limit_memory(&self, bytes: Option<u64>) {
-        self.queue.device.memory.lock().limit = bytes;
+        self.queue.lane.memory.lock().limit = bytes;
     }
 
     /// What all models on this device hold of its memory, in bytes.
     pub fn memory_held(&self) -> u64 {
-        self.queue.device.memory.lock().held()
+        self.queue.lane.memory.lock().held()
     }
 
     /// What was recorded on this device, by all models on it, since it was opened.
     pub fn replays(&self) -> CudaReplays {
-        self.queue.device.replays.lock().clone()
+        self.queue.lane.replays.lock().clone()
     }
 
     /// Which tile the products of this backend are computed in from now on: any gives the same bits.
@@ -118,7 +120,7 @@ impl Cuda {
     /// # Errors
     /// `Device`.
     pub fn memory_free(&self) -> Result<[u64; 2]> {
-        self.queue.device.free()
+        self.queue.lane.free()
     }
 
     fn packed(
@@ -128,7 +130,7 @@ impl Cuda {
         spec: ConvSpec,
         gated: bool,
     ) -> Result<Weight> {
-        Weight::new(&self.queue.device, self.queue.precision, weight, bias, spec, gated)
+        Weight::new(&self.queue.lane, self.queue.precision, weight, bias, spec, gated)
     }
 }
 
@@ -161,18 +163,18 @@ impl Backend for Cuda {
     }
 
     fn trim(&self) -> u64 {
-        let device = &self.queue.device;
-        self.recordings.lock().clear(device);
-        device.take_back();
-        let Ok(_entered) = device.enter() else { return 0 };
-        let mut memory = device.memory.lock();
+        let lane = &self.queue.lane;
+        self.recordings.lock().clear(lane);
+        lane.take_back();
+        let Ok(_entered) = lane.enter() else { return 0 };
+        let mut memory = lane.memory.lock();
         let before = memory.held();
-        memory.trim(&device.driver.calls);
+        memory.trim(lane);
         before - memory.held()
     }
 
     fn numerics(&self) -> Numerics {
-        let [major, minor] = self.queue.device.info.capability;
+        let [major, minor] = self.queue.lane.info.capability;
         Numerics {
             device: "cuda".into(),
             kernels: format!("mma 1, compute capability {major}.{minor}"),
@@ -193,14 +195,14 @@ impl Backend for Cuda {
     }
 
     fn norm(&self, scale: HostTensor, shift: HostTensor, spec: NormSpec) -> Result<Norm> {
-        Norm::new(&self.queue.device, &scale, &shift, spec)
+        Norm::new(&self.queue.lane, &scale, &shift, spec)
     }
 
     fn upload(&self, host: &HostTensor) -> Result<Tensor> {
         let mut shape = [1; 4];
         shape.iter_mut().zip(host.shape()).for_each(|(to, &side)| *to = side);
-        let x = Tensor::new(&self.queue.device, shape, true)?;
-        self.queue.device.copy_in(x.address(), host.data())?;
+        let x = Tensor::new(&self.queue.lane, shape, true)?;
+        self.queue.lane.copy_in(x.address(), host.data())?;
         Ok(x)
     }
 
@@ -210,7 +212,7 @@ impl Backend for Cuda {
             false => self.queue.assembled(x.into(), x.channels(), true)?,
         };
         let mut values = vec![0.0; x.shape.iter().product()];
-        self.queue.device.copy_out(&mut values, wide.address())?;
+        self.queue.lane.copy_out(&mut values, wide.address())?;
         HostTensor::new(x.shape, values)
     }
 
@@ -310,12 +312,12 @@ impl Backend for Cuda {
     }
 
     fn reaches(&self, image: &CudaImage) -> bool {
-        let device = &self.queue.device;
-        image.is_of(device.info.ordinal, device.context)
+        let lane = &self.queue.lane;
+        image.is_of(lane.info.ordinal, lane.context)
     }
 
     fn picture(&self, x: &Tensor) -> Option<CudaPicture> {
-        CudaPicture::new(&self.queue.device, x)
+        CudaPicture::new(&self.queue.lane, x)
     }
 
     fn converts(&self) -> bool {
@@ -326,8 +328,22 @@ impl Backend for Cuda {
         BUCKETS.into_iter().find(|&bucket| bucket >= branches).unwrap_or(branches)
     }
 
+    fn beside(&self) -> Result<Option<Self>> {
+        let Some(lane) = self.queue.lane.beside() else { return Ok(None) };
+        // What it reads is there from now on.
+        self.wait()?;
+        let tile = Mutex::new(*self.queue.tile.lock());
+        let queue = Queue { lane, precision: self.queue.precision, tile };
+        Ok(Some(Cuda { queue, recordings: Mutex::default() }))
+    }
+
+    fn held(&self) -> u64 {
+        let lane = &self.queue.lane;
+        lane.memory.lock().held_by(lane.index())
+    }
+
     fn available(&self) -> Option<u64> {
-        self.queue.device.available().ok()
+        self.queue.lane.available().ok()
     }
 
     fn recorded(
@@ -336,15 +352,20 @@ impl Backend for Cuda {
         inputs: &[&Tensor],
         step: &Replayable<'_, Tensor>,
     ) -> Result<Tensor> {
-        let device = &self.queue.device;
-        device.step(|| replay::run(device, &self.recordings, key, inputs, step))
+        let lane = &self.queue.lane;
+        lane.step(|| replay::run(lane, &self.recordings, key, inputs, step))
     }
 }
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        self.recordings.get_mut().clear(&self.queue.device);
+        let lane = &self.queue.lane;
+        if lane.beside().is_none() {
+            // What it reads is the first lane's, and may go there when this returns. A lost device reads nothing.
+            let _ = lane.wait();
+        }
+        self.recordings.get_mut().clear(lane);
         // What is lent holds on to its device.
-        self.queue.device.take_all_back();
+        self.queue.lane.take_all_back();
     }
 }

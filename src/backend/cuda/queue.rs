@@ -1,15 +1,14 @@
 //! In: activations and layers. Out: launches of the kernels that make an operation: sizes of grids, and which tile and
 //! how many splits a product takes.
 
-use super::device::Device;
 use super::kernels::{self, Assemble, Attention, Combine, Gather, Product};
+use super::lane::Lane;
 use super::memory::Block;
 use super::tensor::{Norm, Tensor, Weight};
 use super::tile::{CudaTile, tiles};
 use crate::backend::{Activation, Add, NormSpec, Precision, Sources};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
-use std::sync::Arc;
 
 /// Threads of a block where it doesn't matter.
 const THREADS: u64 = 256;
@@ -20,9 +19,9 @@ const FEW: usize = 16;
 /// Parts of a sample's pixels that a group norm's sums are taken over.
 const PARTS: usize = 128;
 
-/// Where operations go: a device, and the numbers it holds.
+/// Where operations go: a lane of a device, and the numbers it holds.
 pub(super) struct Queue {
-    pub(super) device: Arc<Device>,
+    pub(super) lane: Lane,
     /// f16 or bf16.
     pub(super) precision: Precision,
     /// How products are computed.
@@ -93,7 +92,7 @@ impl Queue {
     ) -> Result<Tensor> {
         let [n, h, w, c] = x.first.shape;
         let behind = x.second.map_or(0, Tensor::channels);
-        let out = Tensor::new(&self.device, [n, h, w, channels], f32)?;
+        let out = Tensor::new(&self.lane, [n, h, w, channels], f32)?;
         let pixels = (n * h * w) as u64;
         let parameters = Assemble {
             first: x.first.address(),
@@ -107,7 +106,7 @@ impl Queue {
         };
         let grid = [shares(pixels * channels as u64), 1, 1];
         let name = self.kernel(kernels::ASSEMBLE);
-        self.device.launch(name, grid, THREADS as u32, 0, &parameters)?;
+        self.lane.launch(name, grid, THREADS as u32, 0, &parameters)?;
         Ok(out)
     }
 
@@ -153,15 +152,21 @@ impl Queue {
             let what = format!("{tall}x{wide} pixels are fewer than a kernel of {kh}x{kw}");
             return Err(Error::internal(what));
         };
+        // The kernel multiplies places by sides in 32 bits.
+        let places = [(tall, height), (wide, width)].map(|(to, from)| to as u64 * from as u64);
+        if places.into_iter().max() > Some(u32::MAX.into()) {
+            let what = format!("{height}x{width} pixels to be {tall}x{wide} on CUDA");
+            return Err(Error::invalid(what));
+        }
         let outputs = weight.outputs;
         let shown = if around.gated { outputs / 2 } else { outputs };
         let f32 = shown < FEW && !around.gated;
-        let out = Tensor::new(&self.device, [n, out_height, out_width, shown], f32)?;
+        let out = Tensor::new(&self.lane, [n, out_height, out_width, shown], f32)?;
         let rows = n * out_height * out_width;
         let splits = splits(out_height * out_width, weight.k);
         let partial = match splits {
             1 => None,
-            _ => Some(Block::new(&self.device, (splits * rows * outputs * 4) as u64)?),
+            _ => Some(Block::new(&self.lane, (splits * rows * outputs * 4) as u64)?),
         };
         let (add, add_kind, add_f32) = match around.add {
             Add::Nothing => (0, 0, false),
@@ -197,15 +202,17 @@ impl Queue {
             gated: around.gated.into(),
         };
         let sizes = [rows, outputs, splits];
-        let (names, side) = self.tile.lock().of(sizes, self.device.info.multiprocessors);
-        // Four stages of 32 values of both operands, 2 bytes each.
-        let shared = 4 * 2 * side as u32 * 32 * 2;
+        let info = &self.lane.info;
+        let (names, side, stages) =
+            self.tile.lock().of(sizes, info.multiprocessors, info.shared_memory);
+        // Of 32 values of both operands, 2 bytes each.
+        let shared = stages * 2 * side as u32 * 32 * 2;
         let grid = [tiles(rows, outputs, side), splits as u64, 1];
-        self.device.launch(self.kernel(names), grid, 128, shared, &parameters)?;
+        self.lane.launch(self.kernel(names), grid, 128, shared, &parameters)?;
         if splits > 1 {
-            let grid = [shares((rows * outputs.div_ceil(2)) as u64), 1, 1];
+            let grid = [shares((rows * outputs.div_ceil(4)) as u64), 1, 1];
             let name = self.kernel(kernels::PRODUCT_JOIN);
-            self.device.launch(name, grid, THREADS as u32, 0, &parameters)?;
+            self.lane.launch(name, grid, THREADS as u32, 0, &parameters)?;
         }
         Ok(out)
     }
@@ -225,7 +232,7 @@ impl Queue {
         let [n, h, w, c1] = x.first.shape;
         let c2 = x.second.map_or(0, Tensor::channels);
         let channels = c1 + c2;
-        let out = Tensor::new(&self.device, [n, h, w, channels], false)?;
+        let out = Tensor::new(&self.lane, [n, h, w, channels], false)?;
         let odd = !c1.is_multiple_of(8) || !c2.is_multiple_of(8);
         let unit = if odd { 1 } else { 8 };
         let mut parameters = kernels::Norm {
@@ -249,12 +256,12 @@ impl Queue {
                 parameters.pixels = int(n * h * w)?;
                 let name = self.kernel(if odd { kernels::LAYER_ODD } else { kernels::LAYER });
                 let grid = [((n * h * w) as u64).div_ceil(8).min(1 << 16), 1, 1];
-                self.device.launch(name, grid, 256, 0, &parameters)?;
+                self.lane.launch(name, grid, 256, 0, &parameters)?;
             }
             NormSpec::Group { groups, epsilon } => {
                 let each = (h * w).div_ceil(PARTS).max(16);
                 let parts = (h * w).div_ceil(each);
-                let sums = Block::new(&self.device, (n * parts * groups * 8) as u64)?;
+                let sums = Block::new(&self.lane, (n * parts * groups * 8) as u64)?;
                 parameters.sums = sums.address();
                 parameters.groups = int(groups)?;
                 parameters.parts = int(parts)?;
@@ -268,10 +275,10 @@ impl Queue {
                 };
                 let shared = int(lines * channels * 8)? as u32;
                 let grid = [parts as u64, n as u64, 1];
-                self.device.launch(self.kernel(first), grid, 256, shared, &parameters)?;
+                self.lane.launch(self.kernel(first), grid, 256, shared, &parameters)?;
                 let shared = int(4096 + groups * 8 + channels * 8)? as u32;
                 let grid = [shares((h * w * columns) as u64 / 4 + 1).min(512), n as u64, 1];
-                self.device.launch(self.kernel(second), grid, 256, shared, &parameters)?;
+                self.lane.launch(self.kernel(second), grid, 256, shared, &parameters)?;
             }
         }
         Ok(out)
@@ -292,7 +299,7 @@ impl Queue {
         let (others, start) = others;
         let key_row = others.channels();
         let width = channels / heads;
-        let out = Tensor::new(&self.device, [n, h, w, channels], false)?;
+        let out = Tensor::new(&self.lane, [n, h, w, channels], false)?;
         let aligned = [width, query_row, key_row, start].iter().all(|v| v % 8 == 0);
         let base = others.address() + 2 * start as u64;
         let mut parameters = Attention {
@@ -331,7 +338,7 @@ impl Queue {
                 }
             }
             let grid = [(h * w).div_ceil(queries) as u64, (heads * slices) as u64, count as u64];
-            self.device.launch(self.kernel(names), grid, block, 32768, &parameters)?;
+            self.lane.launch(self.kernel(names), grid, block, 32768, &parameters)?;
         }
         Ok(out)
     }
@@ -339,7 +346,7 @@ impl Queue {
     /// The samples `rows`.
     pub(super) fn gathered(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
         let [_, h, w, c] = x.shape;
-        let out = Tensor::new(&self.device, [rows.len(), h, w, c], x.f32)?;
+        let out = Tensor::new(&self.lane, [rows.len(), h, w, c], x.f32)?;
         let length = (h * w * c * if x.f32 { 2 } else { 1 }) as u64;
         for (part, some) in rows.chunks(128).enumerate() {
             let mut parameters = Gather {
@@ -352,7 +359,7 @@ impl Queue {
                 *to = row as u16;
             }
             let grid = [shares(length / 8 + 1), some.len() as u64, 1];
-            self.device.launch(kernels::GATHER, grid, THREADS as u32, 0, &parameters)?;
+            self.lane.launch(kernels::GATHER, grid, THREADS as u32, 0, &parameters)?;
         }
         Ok(out)
     }
@@ -370,7 +377,7 @@ impl Queue {
         }
         let [n, h, w, c] = first.shape;
         let length = (h * w * c) as u64;
-        let out = Tensor::new(&self.device, first.shape, true)?;
+        let out = Tensor::new(&self.lane, first.shape, true)?;
         for sample in (0..n).step_by(64) {
             let count = (n - sample).min(64);
             let mut parameters = Combine {
@@ -390,7 +397,7 @@ impl Queue {
             }
             let grid = [shares(length), count as u64, 1];
             let name = self.kernel(kernels::COMBINE);
-            self.device.launch(name, grid, THREADS as u32, 0, &parameters)?;
+            self.lane.launch(name, grid, THREADS as u32, 0, &parameters)?;
         }
         Ok(out)
     }

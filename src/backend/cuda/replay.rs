@@ -6,7 +6,7 @@
 //! is asked of the driver but these copies and the launch.
 
 use super::calls::{Address, Handle};
-use super::device::Device;
+use super::lane::Lane;
 use super::memory::{Arena, Block, Mode, current, in_mode};
 use super::space::Space;
 use super::tensor::Tensor;
@@ -63,34 +63,34 @@ pub(super) struct Recordings {
 
 impl Recordings {
     /// Lets all of them go, and their arena.
-    pub(super) fn clear(&mut self, device: &Device) {
-        self.forget(device);
+    pub(super) fn clear(&mut self, lane: &Lane) {
+        self.forget(lane);
         self.seen.clear();
         self.arena = None;
     }
 
-    fn forget(&mut self, device: &Device) {
+    fn forget(&mut self, lane: &Lane) {
         for step in self.steps.drain(..) {
-            device.forget(step.exec);
+            lane.forget(step.exec);
         }
     }
 
     /// The oldest go until one more has room.
-    fn make_room(&mut self, device: &Device, more: u64) {
+    fn make_room(&mut self, lane: &Lane, more: u64) {
         let bytes = |steps: &[Recorded]| -> u64 {
             steps.iter().flat_map(|step| &step.inputs).map(Tensor::bytes).sum()
         };
         while !self.steps.is_empty()
             && (self.steps.len() >= KEPT || bytes(&self.steps) + more > KEPT_BYTES)
         {
-            device.forget(self.steps.remove(0).exec);
+            lane.forget(self.steps.remove(0).exec);
         }
     }
 }
 
 /// Runs `step` on `inputs`, or what was recorded of it.
 pub(super) fn run(
-    device: &Arc<Device>,
+    lane: &Lane,
     recordings: &Mutex<Recordings>,
     key: &[usize],
     inputs: &[&Tensor],
@@ -113,19 +113,19 @@ pub(super) fn run(
             drop(recordings);
             return plain();
         }
-        match record(device, &mut recordings, name.clone(), inputs, step) {
+        match record(lane, &mut recordings, name.clone(), inputs, step) {
             Ok(()) => {}
             // Not recorded is slower, not wrong; little memory and a lost device are the caller's to hear of.
-            Err(e) if e.kind() != ErrorKind::OutOfMemory && !device.is_lost() => {
-                log::warn!("{e}; steps run unrecorded on {}", device.info.name);
-                recordings.clear(device);
+            Err(e) if e.kind() != ErrorKind::OutOfMemory && !lane.is_lost() => {
+                log::warn!("{e}; steps run unrecorded on {}", lane.info.name);
+                recordings.clear(lane);
                 recordings.refused = true;
-                device.replays.lock().refused = Some(e.to_string());
+                lane.replays.lock().refused = Some(e.to_string());
                 drop(recordings);
                 return plain();
             }
             Err(e) => {
-                recordings.clear(device);
+                recordings.clear(lane);
                 return Err(e);
             }
         }
@@ -136,24 +136,23 @@ pub(super) fn run(
     };
     // The last used goes last, for the first are let go first.
     let mut recorded = recordings.steps.remove(index);
-    let result = launch(device, &mut recorded, inputs);
+    let result = launch(lane, &mut recorded, inputs);
     recordings.steps.push(recorded);
     result
 }
 
-fn launch(device: &Arc<Device>, recorded: &mut Recorded, inputs: &[&Tensor]) -> Result<Tensor> {
-    let _replaying = device.replaying.lock();
+fn launch(lane: &Lane, recorded: &mut Recorded, inputs: &[&Tensor]) -> Result<Tensor> {
     let places = recorded.inputs.iter().zip(&mut recorded.sources);
     for ((to, source), from) in places.zip(inputs) {
         if *source != from.block().id() {
-            device.copy(to.address(), from.address(), from.bytes())?;
+            lane.copy(to.address(), from.address(), from.bytes())?;
             *source = from.block().id();
         }
     }
-    device.replay(recorded.exec)?;
-    device.replays.lock().replayed += 1;
-    let output = Tensor::new(device, recorded.shape, recorded.f32)?;
-    device.copy(output.address(), recorded.output, output.bytes())?;
+    lane.replay(recorded.exec)?;
+    lane.replays.lock().replayed += 1;
+    let output = Tensor::new(lane, recorded.shape, recorded.f32)?;
+    lane.copy(output.address(), recorded.output, output.bytes())?;
     Ok(output)
 }
 
@@ -173,21 +172,21 @@ fn plan(inputs: &[Tensor], step: &Replayable<'_, Tensor>) -> Result<u64> {
 }
 
 fn record(
-    device: &Arc<Device>,
+    lane: &Lane,
     recordings: &mut Recordings,
     name: Name,
     inputs: &[&Tensor],
     step: &Replayable<'_, Tensor>,
 ) -> Result<()> {
-    recordings.make_room(device, inputs.iter().map(|x| x.bytes()).sum());
-    let own = inputs.iter().map(|x| Tensor::new(device, x.shape, x.f32));
+    recordings.make_room(lane, inputs.iter().map(|x| x.bytes()).sum());
+    let own = inputs.iter().map(|x| Tensor::new(lane, x.shape, x.f32));
     let own = own.collect::<Result<Vec<_>>>()?;
     let peak = plan(&own, step)?;
     if recordings.arena.as_ref().is_none_or(|arena| arena.length() < peak) {
         // Steps that were recorded in the old one go with it.
-        recordings.forget(device);
+        recordings.forget(lane);
         recordings.arena = None;
-        recordings.arena = Some(Block::new(device, peak)?);
+        recordings.arena = Some(Block::new(lane, peak)?);
     }
     let base = recordings.arena.as_ref().map_or(0, Block::address);
     let arena = arena(base);
@@ -195,15 +194,14 @@ fn record(
     let work = || in_mode(Mode::Record(arena), || step(&own));
     let (exec, output) = {
         // One recorder serves all models on the device.
-        let _replaying = device.replaying.lock();
-        device.record(work)?
+        lane.record(work)?
     };
     let taken = space.lock().peak();
     if taken > peak {
-        device.forget(exec);
+        lane.forget(exec);
         return Err(Error::internal(format!("a recorded step took {taken} bytes of {peak}")));
     }
-    device.replays.lock().recorded += 1;
+    lane.replays.lock().recorded += 1;
     recordings.steps.push(Recorded {
         name,
         sources: vec![0; own.len()],

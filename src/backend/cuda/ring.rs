@@ -4,6 +4,7 @@
 
 use super::calls::{Address, Calls, Handle};
 use super::device::Device;
+use super::lane::Lane;
 use super::memory::{Mode, current};
 use crate::error::{Error, Result};
 use std::ffi::c_void;
@@ -64,7 +65,7 @@ impl Ring {
     }
 }
 
-impl Device {
+impl Lane {
     /// Copies `values` to `address`, in order with what was queued. They are free when it returns.
     pub(super) fn copy_in<T: Copy>(&self, address: Address, values: &[T]) -> Result<()> {
         match current() {
@@ -74,15 +75,15 @@ impl Device {
                 return Err(Error::internal("a copy from the host in a recorded step"));
             }
         }
-        let mut ring = self.ring.lock();
+        let mut ring = self.track().ring.lock();
         let _entered = self.enter()?;
         let calls = &self.driver.calls;
         let (from, bytes) = (values.as_ptr().cast::<u8>(), size_of_val(values));
         if !ring.is_there(self)? {
             // SAFETY: that many bytes are there, and at `address` by its owner; waited for, also where queueing failed.
             let (copied, waited) = unsafe {
-                let copied = (calls.copy_in)(address, from.cast(), bytes, self.stream);
-                (copied, (calls.stream_wait)(self.stream))
+                let copied = (calls.copy_in)(address, from.cast(), bytes, self.stream());
+                (copied, (calls.stream_wait)(self.stream()))
             };
             self.check(copied, "a copy to the device")?;
             return self.check(waited, "waiting for a copy");
@@ -103,10 +104,10 @@ impl Device {
             let (copied, marked) = unsafe {
                 std::ptr::copy_nonoverlapping(from.add(done), place, length);
                 let to = address + done as u64;
-                let copied = (calls.copy_in)(to, place.cast_const().cast(), length, self.stream);
-                let marked = (calls.event_record)(ring.read[ring.part], self.stream);
+                let copied = (calls.copy_in)(to, place.cast_const().cast(), length, self.stream());
+                let marked = (calls.event_record)(ring.read[ring.part], self.stream());
                 if marked != 0 {
-                    (calls.stream_wait)(self.stream);
+                    (calls.stream_wait)(self.stream());
                 }
                 (copied, marked)
             };

@@ -1,7 +1,7 @@
 //! In: host tensors. Out: activations in device memory, and the weights of layers, packed as kernels read them.
 
 use super::calls::Address;
-use super::device::Device;
+use super::lane::Lane;
 use super::memory::Block;
 use crate::backend::{ConvSpec, HostTensor, NormSpec, Precision};
 use crate::error::{Error, Result};
@@ -19,13 +19,13 @@ pub struct Tensor {
 
 impl Tensor {
     /// Room for an activation, whatever was in it.
-    pub(super) fn new(device: &Arc<Device>, shape: [usize; 4], f32: bool) -> Result<Self> {
+    pub(super) fn new(lane: &Lane, shape: [usize; 4], f32: bool) -> Result<Self> {
         let each = if f32 { 4 } else { 2 };
         let length =
             shape.iter().try_fold(each, |length: u64, &side| length.checked_mul(side as u64));
         let length =
             length.ok_or_else(|| Error::invalid(format!("a tensor of shape {shape:?}")))?;
-        Ok(Tensor { block: Arc::new(Block::new(device, length)?), shape, f32 })
+        Ok(Tensor { block: Arc::new(Block::new(lane, length)?), shape, f32 })
     }
 
     pub(super) fn address(&self) -> Address {
@@ -74,9 +74,9 @@ pub struct Norm {
 }
 
 /// `values` in device memory.
-pub(super) fn held<T: Copy>(device: &Arc<Device>, values: &[T]) -> Result<Block> {
-    let block = Block::new(device, size_of_val(values) as u64)?;
-    device.copy_in(block.address(), values)?;
+pub(super) fn held<T: Copy>(lane: &Lane, values: &[T]) -> Result<Block> {
+    let block = Block::new(lane, size_of_val(values) as u64)?;
+    lane.copy_in(block.address(), values)?;
     Ok(block)
 }
 
@@ -91,7 +91,7 @@ impl Weight {
     /// Packs `weight` (outputs, inputs, kernel height, kernel width). `gated`: outputs i and i + outputs / 2 become
     /// neighbours, so that one thread holds a value and its gate.
     pub(super) fn new(
-        device: &Arc<Device>,
+        lane: &Lane,
         precision: Precision,
         weight: &HostTensor,
         bias: Option<&HostTensor>,
@@ -120,22 +120,22 @@ impl Weight {
         let bias = match bias {
             Some(bias) => {
                 let values: Vec<f32> = (0..outputs).map(|row| bias.data()[source(row)]).collect();
-                Some(held(device, &values)?)
+                Some(held(lane, &values)?)
             }
             None => None,
         };
-        let values = held(device, &packed)?;
+        let values = held(lane, &packed)?;
         Ok(Weight { values, bias, outputs, inputs, channels, kernel: [kh, kw], k, spec })
     }
 }
 
 impl Norm {
     pub(super) fn new(
-        device: &Arc<Device>,
+        lane: &Lane,
         scale: &HostTensor,
         shift: &HostTensor,
         spec: NormSpec,
     ) -> Result<Self> {
-        Ok(Norm { scale: held(device, scale.data())?, shift: held(device, shift.data())?, spec })
+        Ok(Norm { scale: held(lane, scale.data())?, shift: held(lane, shift.data())?, spec })
     }
 }

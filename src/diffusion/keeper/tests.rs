@@ -21,7 +21,7 @@ fn tiny(call: &Call<'_>) -> Result<Pipeline<Reference>> {
 fn keeper(
     load: impl Fn(&Call<'_>) -> Result<Pipeline<Reference>> + Send + Sync + 'static,
 ) -> Keeper<Reference> {
-    let executor = Executor::of("keeper").unwrap();
+    let executor = Executor::of("keeper", false).unwrap();
     Keeper::new(tiny(&Call::new()).unwrap(), load, Some(IDLE), &executor)
 }
 

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")"
 code=""
-for cap in 75 80 86 89 90; do code="$code -gencode=arch=compute_$cap,code=sm_$cap"; done
+for cap in 75 80 86 89 90 100 120; do code="$code -gencode=arch=compute_$cap,code=sm_$cap"; done
 nvcc -std=c++17 -O3 --fatbin --compress-mode=size $code -gencode=arch=compute_75,code=compute_75 \
     -gencode=arch=compute_80,code=compute_80 -gencode=arch=compute_90,code=compute_90 -o kernels.fatbin kernels.cu
 cat common.cuh product.cu attention.cu norm.cu plain.cu kernels.cu build.sh | sha256sum | cut -d' ' -f1 > kernels.sources

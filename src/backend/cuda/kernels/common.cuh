@@ -30,6 +30,10 @@ DEVICE u16 float_to_f16(float x) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
     return y;
 }
+// Each rounds by itself, whatever a compiler would contract: in every kernel the same bits.
+DEVICE float plus(float a, float b) { return __fadd_rn(a, b); }
+DEVICE float times(float a, float b) { return __fmul_rn(a, b); }
+DEVICE float over(float a, float b) { return __fdiv_rn(a, b); }
 DEVICE float power_of_two(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -125,9 +129,9 @@ struct Bf16 {
 template <class T> DEVICE u32 put_two(float low, float high) { return (u32)T::put(low) | (u32)T::put(high) << 16; }
 
 // x / (1 + exp(-x))
-DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
+DEVICE float silu(float x) { return over(x, plus(1.0f, expf(-x))); }
 // x Phi(x)
-DEVICE float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
+DEVICE float gelu(float x) { return times(times(0.5f, x), plus(1.0f, erff(times(x, 0.70710678118654752f)))); }
 
 enum { IDENTITY = 0, SILU = 1, GELU = 2 };
 DEVICE float activate(int activation, float x) {

@@ -276,6 +276,9 @@ inline u16 float_to_f16(float x) {
     return (u16)(sign | (rest - 0x38000000) >> 13);
 }
 DEVICE float power_of_two(float x) { return exp2f(x); }
+DEVICE float plus(float a, float b) { return a + b; }
+DEVICE float times(float a, float b) { return a * b; }
+DEVICE float over(float a, float b) { return a / b; }
 
 inline void sync() { emulated::block_wait(); }
 inline float shuffle_xor(float x, int mask) {

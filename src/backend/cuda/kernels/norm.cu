@@ -127,17 +127,24 @@ template <class T, int UNIT> DEVICE void group_apply(const Norm &p) {
         lines[channel * 2 + 1] = p.shift[channel] - mean * factor;
     }
     sync();
-    int columns = channels / UNIT;
-    u64 all = (u64)p.pixels * columns, start = (u64)blockIdx.y * p.pixels;
-    for (u64 i = (u64)blockIdx.x * 256 + thread; i < all; i += (u64)gridDim.x * 256) {
-        u64 pixel = start + i / columns;
-        int channel = (int)(i % columns) * UNIT;
+    // No division but these: a thread goes on by as many pixels and columns each time.
+    int columns = channels / UNIT, at = (int)blockIdx.x * 256 + thread, threads = (int)gridDim.x * 256;
+    int pixel = at / columns, column = at - pixel * columns, pixels = threads / columns, more = threads - pixels * columns;
+    u64 start = (u64)blockIdx.y * p.pixels;
+    while (pixel < p.pixels) {
+        int channel = column * UNIT;
         float v[UNIT];
-        read<T, UNIT>(v, p, pixel, channel);
+        read<T, UNIT>(v, p, start + pixel, channel);
 #pragma unroll
         for (int e = 0; e < UNIT; e++)
             v[e] = activate(p.activation, v[e] * lines[(channel + e) * 2] + lines[(channel + e) * 2 + 1]);
-        write<T, UNIT>(v, p.out + pixel * channels + channel);
+        write<T, UNIT>(v, p.out + (start + pixel) * channels + channel);
+        pixel += pixels;
+        column += more;
+        if (column >= columns) {
+            column -= columns;
+            pixel++;
+        }
     }
 }
 

@@ -15,15 +15,24 @@ template <class T> DEVICE float value(const void *from, bool f32, u64 at) {
 }
 
 template <class T> DEVICE void assemble(const Assemble &p) {
-    u64 all = p.pixels * p.channels_out;
-    for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < all; i += (u64)gridDim.x * blockDim.x) {
-        u64 pixel = i / p.channels_out;
-        int channel = (int)(i % p.channels_out), behind = channel - p.channels1;
+    // No division but these: a thread goes on by as many pixels and channels each time.
+    int threads = (int)(gridDim.x * blockDim.x), at = (int)(blockIdx.x * blockDim.x + threadIdx.x), all = p.channels_out;
+    int first = at / all, channel = at - first * all, pixels = threads / all, more = threads - pixels * all;
+    u64 pixel = first;
+    while (pixel < p.pixels) {
+        int behind = channel - p.channels1;
         float x = 0.0f;
         if (behind < 0) x = value<T>(p.first, p.first_f32, pixel * p.channels1 + channel);
         else if (behind < p.channels2) x = value<T>(p.second, p.second_f32, pixel * p.channels2 + behind);
-        if (p.out_f32) ((float *)p.out)[i] = x;
-        else ((u16 *)p.out)[i] = T::put(x);
+        u64 to = pixel * all + channel;
+        if (p.out_f32) ((float *)p.out)[to] = x;
+        else ((u16 *)p.out)[to] = T::put(x);
+        pixel += pixels;
+        channel += more;
+        if (channel >= all) {
+            channel -= all;
+            pixel++;
+        }
     }
 }
 

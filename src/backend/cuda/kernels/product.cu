@@ -4,7 +4,7 @@
 //
 // Every output is a sum over k in one order by one accumulator, whatever tile it falls into: its bits depend
 // neither on the batch nor on the choice of tile. Only `splits` changes them, and that is chosen by the layer
-// and the size of the picture alone.
+// and the size of the picture alone. What follows a sum rounds step by step, as it is written.
 #include "common.cuh"
 
 struct Product {
@@ -29,37 +29,93 @@ struct Product {
     int gated;                 // pairs of outputs (a, b) become a gelu(b)
 };
 
-// What is between the sum of products and memory.
-template <class T> DEVICE float finish(const Product &p, float sum, int row, int column) {
-    if (p.bias) sum += p.bias[column];
-    sum = activate(p.activation, sum);
-    if (p.add_kind) {
-        u64 at = p.add_kind == 1 ? (u64)row * p.outputs + column : (u64)column;
-        sum += p.add_f32 ? ((const float *)p.add)[at] : T::get(((const u16 *)p.add)[at]);
+struct alignas(16) Four {
+    float v[4];
+};
+struct alignas(8) Two {
+    float v[2];
+};
+struct alignas(8) Half4 {
+    u16 v[4];
+};
+
+// What is added to four neighbours of a row.
+template <class T> DEVICE void addend(float (&v)[4], const Product &p, int row, int column) {
+    u64 at = p.add_kind == 1 ? (u64)row * p.outputs + column : (u64)column;
+    const float *wide = (const float *)p.add + at;
+    const u16 *narrow = (const u16 *)p.add + at;
+    if (p.outputs % 4) {
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            if (column + e < p.outputs) v[e] = p.add_f32 ? wide[e] : T::get(narrow[e]);
+    } else if (p.add_f32) {
+        Four four = *(const Four *)wide;
+#pragma unroll
+        for (int e = 0; e < 4; e++) v[e] = four.v[e];
+    } else {
+        Half4 four = *(const Half4 *)narrow;
+#pragma unroll
+        for (int e = 0; e < 4; e++) v[e] = T::get(four.v[e]);
     }
-    return sum;
 }
 
-// Two neighbours, `column` being even.
-template <class T> DEVICE void store(const Product &p, float low, float high, int row, int column) {
-    if (row >= p.rows || column >= p.outputs) return;
-    bool both = column + 1 < p.outputs;
-    if (p.gated) {
-        float value = low + (p.bias ? p.bias[column] : 0.0f), gate = high + (p.bias ? p.bias[column + 1] : 0.0f);
-        ((u16 *)p.out)[(u64)row * (p.outputs / 2) + column / 2] = T::put(value * gelu(gate));
-        return;
+// What is between sums of products and memory: GROUP times four neighbours of a row, `column` being a multiple of 4 and
+// the same for all, `step` rows apart, those below `end`. Every rounding is spelt out, so that all tiles give the same bits.
+template <class T, int GROUP> DEVICE void finish(const Product &p, float (&v)[GROUP][4], int row, int step, int end, int column) {
+    float more[GROUP][4];
+    bool odd = p.outputs % 4 != 0;
+    if (p.add_kind) {
+        // Read all at once: what is written meanwhile may be no other's, but no compiler knows.
+#pragma unroll
+        for (int g = 0; g < GROUP; g++)
+            if (row + g * step < end) addend<T>(more[g], p, row + g * step, column);
     }
-    low = finish<T>(p, low, row, column);
-    if (both) high = finish<T>(p, high, row, column + 1);
-    u64 at = (u64)row * p.outputs + column;
-    if (p.out_f32) {
-        ((float *)p.out)[at] = low;
-        if (both) ((float *)p.out)[at + 1] = high;
-    } else if (both && p.outputs % 2 == 0) {
-        *(u32 *)((u16 *)p.out + at) = put_two<T>(low, high);
-    } else {
-        ((u16 *)p.out)[at] = T::put(low);
-        if (both) ((u16 *)p.out)[at + 1] = T::put(high);
+    if (p.bias) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            float bias = column + e < p.outputs ? p.bias[column + e] : 0.0f;
+#pragma unroll
+            for (int g = 0; g < GROUP; g++) v[g][e] = plus(v[g][e], bias);
+        }
+    }
+#pragma unroll
+    for (int g = 0; g < GROUP; g++) {
+        int y = row + g * step;
+        if (y >= end) break;
+        if (p.gated) {
+            float low = times(v[g][0], gelu(v[g][1])), high = times(v[g][2], gelu(v[g][3]));
+            u16 *to = (u16 *)p.out + (u64)y * (p.outputs / 2) + column / 2;
+            if (!odd) *(u32 *)to = put_two<T>(low, high);
+            else {
+                to[0] = T::put(low);
+                if (column + 2 < p.outputs) to[1] = T::put(high);
+            }
+            continue;
+        }
+        if (p.activation == SILU) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) v[g][e] = silu(v[g][e]);
+        } else if (p.activation == GELU) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) v[g][e] = gelu(v[g][e]);
+        }
+        if (p.add_kind) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) v[g][e] = plus(v[g][e], more[g][e]);
+        }
+        u64 at = (u64)y * p.outputs + column;
+        if (odd) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                if (column + e >= p.outputs) break;
+                if (p.out_f32) ((float *)p.out)[at + e] = v[g][e];
+                else ((u16 *)p.out)[at + e] = T::put(v[g][e]);
+            }
+        } else if (p.out_f32) {
+            *(Four *)((float *)p.out + at) = Four{v[g][0], v[g][1], v[g][2], v[g][3]};
+        } else {
+            *(Half4 *)((u16 *)p.out + at) = Half4{T::put(v[g][0]), T::put(v[g][1]), T::put(v[g][2]), T::put(v[g][3])};
+        }
     }
 }
 
@@ -101,8 +157,9 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES> DEVICE void produ
         for (int i = 0; i < A_CHUNKS; i++) {
             int y = top[i] + ky, x = left[i] + kx;
             bool there = sample[i] >= 0 && tap < taps && y >= 0 && y < p.tall && x >= 0 && x < p.wide;
-            if (p.tall != p.height) y = (int)((long long)y * p.height / p.tall);
-            if (p.wide != p.width) x = (int)((long long)x * p.width / p.wide);
+            // Of sides up to 32768: no more than 32 bits. Where it isn't there nothing is read.
+            if (p.tall != p.height) y = (int)((u32)y * (u32)p.height / (u32)p.tall);
+            if (p.wide != p.width) x = (int)((u32)x * (u32)p.width / (u32)p.wide);
             pixel[i] = there ? (sample[i] * p.height + y) * p.width + x : -1;
         }
     };
@@ -176,40 +233,85 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES> DEVICE void produ
         next = next + 1 == STAGES ? 0 : next + 1;
     }
 
+    // By way of shared memory, where the tiles were: WM rows at a time, of which each thread then has four neighbours, so
+    // that a warp reads and writes whole lines. The rows' distance keeps what a warp writes out of one bank.
+    constexpr int QUADS = BN / 4, WIDE = BN + 8, LINES = THREADS / QUADS, GROUP = 4;
+    static_assert(WM % (GROUP * LINES) == 0 && WM * WIDE * 4 <= STAGES * TILE * 2, "rows by groups, in the tiles' room");
+    float *staged = (float *)memory;
+    copies_wait<0>();
+#pragma unroll 1
+    for (int part = 0; part < WARPS_M; part++) {
+        sync();
+        if (warp % WARPS_M == part) {
 #pragma unroll
-    for (int i = 0; i < WM / 16; i++)
+            for (int i = 0; i < WM / 16; i++)
 #pragma unroll
-        for (int j = 0; j < WN / 8; j++)
+                for (int j = 0; j < WN / 8; j++)
 #pragma unroll
-            for (int e = 0; e < 4; e += 2) {
-                int row = m0 + wm + i * 16 + (lane >> 2) + e * 4, column = n0 + wn + j * 8 + (lane & 3) * 2;
-                if (p.splits == 1) {
-                    store<T>(p, sums[i][j][e], sums[i][j][e + 1], row, column);
-                } else if (row < p.rows) {
-                    float *to = p.partial + ((u64)blockIdx.y * p.rows + row) * p.outputs;
-                    if (column < p.outputs) to[column] = sums[i][j][e];
-                    if (column + 1 < p.outputs) to[column + 1] = sums[i][j][e + 1];
-                }
+                    for (int e = 0; e < 4; e += 2) {
+                        float *to = staged + (i * 16 + (lane >> 2) + e * 4) * WIDE + wn + j * 8 + (lane & 3) * 2;
+                        *(Two *)to = Two{sums[i][j][e], sums[i][j][e + 1]};
+                    }
+        }
+        sync();
+        int column = n0 + thread % QUADS * 4, first = m0 + part * WM;
+        int end = first + WM < p.rows ? first + WM : p.rows;
+        if (column >= p.outputs) continue;
+#pragma unroll 1
+        for (int line = thread / QUADS; line < WM; line += GROUP * LINES) {
+            float v[GROUP][4];
+#pragma unroll
+            for (int g = 0; g < GROUP; g++) {
+                Four four = *(const Four *)(staged + (line + g * LINES) * WIDE + column - n0);
+#pragma unroll
+                for (int e = 0; e < 4; e++) v[g][e] = four.v[e];
             }
+            if (p.splits == 1) {
+                finish<T, GROUP>(p, v, first + line, LINES, end, column);
+                continue;
+            }
+#pragma unroll
+            for (int g = 0; g < GROUP; g++) {
+                int row = first + line + g * LINES;
+                if (row >= end) break;
+                float *to = p.partial + ((u64)blockIdx.y * p.rows + row) * p.outputs + column;
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    if (column + e < p.outputs) to[e] = v[g][e];
+            }
+        }
+    }
 }
 
 // Adds the parts of a product that was split along k, in order.
 template <class T> DEVICE void product_join(const Product &p) {
-    u64 pairs = (u64)((p.outputs + 1) / 2), all = pairs * p.rows;
-    for (u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x; i < all; i += (u64)gridDim.x * blockDim.x) {
-        int row = (int)(i / pairs), column = (int)(i % pairs) * 2;
-        float low = 0.0f, high = 0.0f;
+    int quads = (p.outputs + 3) / 4, threads = (int)(gridDim.x * blockDim.x), at = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    // No division but these: a thread goes on by as many rows and quads each time.
+    int row = at / quads, quad = at - row * quads, rows = threads / quads, more = threads - rows * quads;
+    while (row < p.rows) {
+        int column = quad * 4;
+        float v[1][4] = {};
         for (int split = 0; split < p.splits; split++) {
             const float *part = p.partial + ((u64)split * p.rows + row) * p.outputs + column;
-            low += part[0];
-            if (column + 1 < p.outputs) high += part[1];
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (column + e < p.outputs) v[0][e] = plus(v[0][e], part[e]);
         }
-        store<T>(p, low, high, row, column);
+        finish<T, 1>(p, v, row, 1, p.rows, column);
+        row += rows;
+        quad += more;
+        if (quad >= quads) {
+            quad -= quads;
+            row++;
+        }
     }
 }
 
 KERNEL_OF(128, 2, product_large_f16, Product) { product<F16, 128, 128, 64, 64, 4>(p); }
 KERNEL_OF(128, 2, product_large_bf16, Product) { product<Bf16, 128, 128, 64, 64, 4>(p); }
+// With three stages two blocks of such a size find room where shared memory is 100 KiB.
+KERNEL_OF(128, 2, product_lean_f16, Product) { product<F16, 128, 128, 64, 64, 3>(p); }
+KERNEL_OF(128, 2, product_lean_bf16, Product) { product<Bf16, 128, 128, 64, 64, 3>(p); }
 KERNEL_OF(128, 4, product_small_f16, Product) { product<F16, 64, 64, 32, 32, 4>(p); }
 KERNEL_OF(128, 4, product_small_bf16, Product) { product<Bf16, 64, 64, 32, 32, 4>(p); }
 KERNEL(product_join_f16, Product) { product_join<F16>(p); }
