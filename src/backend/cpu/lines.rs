@@ -16,6 +16,9 @@ pub(super) struct Line([f32; 16]);
 /// From this many bytes on the system is asked.
 const OWN_BYTES: usize = 256 << 10;
 
+/// Whether large runs of lines are addresses only until they are written.
+pub(super) const LAZY: bool = system::LAZY;
+
 /// Some cache lines.
 pub(super) struct Lines {
     at: NonNull<Line>,
@@ -61,20 +64,17 @@ impl Lines {
         Some(bytes / size_of::<Line>()).filter(|&index| index < self.count)
     }
 
-    /// Gives the memory of `count` lines from `first` on back to the system, whatever is in them; false where only all of
-    /// them can go.
+    /// Gives the memory of `count` lines from `first` on, whole pages of the system, back to it, whatever is in them;
+    /// false where it can't.
     ///
     /// # Safety
     /// Nobody uses these lines.
     pub(super) unsafe fn forget(&self, first: usize, count: usize) -> bool {
         debug_assert!(first + count <= self.count);
-        if layout(self.count).size() < OWN_BYTES {
-            return false;
-        }
-        // SAFETY: lines of a mapping, by the caller's promise nobody's.
-        unsafe {
-            system::forget(self.at.as_ptr().wrapping_add(first).cast(), count * size_of::<Line>())
-        }
+        let at = self.at.as_ptr().wrapping_add(first).cast();
+        // SAFETY: lines of a mapping if there are so many, by the caller's promise nobody's.
+        layout(self.count).size() >= OWN_BYTES
+            && unsafe { system::forget(at, count * size_of::<Line>()) }
     }
 
     /// The same as values.
@@ -162,12 +162,13 @@ mod system {
         fn madvise(at: *mut c_void, length: usize, advice: c_int) -> c_int;
     }
 
+    /// Memory is given for a page when it is first written.
+    pub(super) const LAZY: bool = true;
+
     const READ_AND_WRITE: c_int = 3;
     const PRIVATE_AND_OF_NO_FILE: c_int = 0x22;
     const IN_LARGE_PAGES: c_int = 14;
     const NOT_NEEDED: c_int = 4;
-    /// Bytes of a page on any of these machines, or some of them.
-    const PAGE: usize = 64 << 10;
     /// Fewer bytes are not worth a large page.
     const LARGE: usize = 4 << 20;
 
@@ -186,18 +187,13 @@ mod system {
         at.cast()
     }
 
-    /// The whole pages of `bytes` bytes from `at` on become zeros that take no memory.
+    /// `bytes` bytes from `at` on, whole pages, become zeros that take no memory.
     ///
     /// # Safety
     /// They are of [`zeros`], and nobody uses them.
     pub(super) unsafe fn forget(at: *mut u8, bytes: usize) -> bool {
-        let skipped = at.addr().next_multiple_of(PAGE) - at.addr();
-        let whole = bytes.saturating_sub(skipped) / PAGE * PAGE;
-        if whole > 0 {
-            // SAFETY: the caller's promise. An error leaves memory in use, and nothing else.
-            unsafe { madvise(at.wrapping_add(skipped).cast(), whole, NOT_NEEDED) };
-        }
-        true
+        // SAFETY: the caller's promise. An error leaves them as they are.
+        unsafe { madvise(at.cast(), bytes, NOT_NEEDED) == 0 }
     }
 
     /// # Safety
@@ -211,6 +207,9 @@ mod system {
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod system {
     use std::alloc::{Layout, alloc_zeroed, dealloc};
+
+    /// An allocator may write all the zeros at once.
+    pub(super) const LAZY: bool = false;
 
     pub(super) fn zeros(layout: Layout) -> *mut u8 {
         // SAFETY: the layout is not empty.

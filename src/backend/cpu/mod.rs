@@ -119,6 +119,7 @@ impl Backend for Cpu {
 
     fn footprint(&self) -> Footprint {
         Footprint {
+            idle: memory::SLACK_BYTES as u64,
             // A task's block of rows, patches and products.
             thread: 3 << 20,
             conv: conv::packed_bytes,

@@ -5,13 +5,12 @@
 //! would serve no other size, and the system would be asked again and again, a fault for each page.
 #![allow(unsafe_code, reason = "parts of memory that are owned one by one")]
 
-use super::lines::{Line, Lines};
+use super::lines::{LAZY, Line, Lines};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
-/// Lines of a region: 512 MiB of addresses, of which those are memory that were ever given out; less where the system
-/// may count all of it at once.
-const REGION: usize = if cfg!(target_os = "linux") { 512 << 14 } else { 16 << 14 };
+/// Lines of a page, of which memory goes back to the system as a whole: 64 KiB, which is a page of any machine, or some.
+const PAGE: usize = 1024;
 
 /// Some lines of a region, owned alone. Whoever drops it instead of giving it back loses them.
 pub(super) struct Place {
@@ -43,81 +42,111 @@ impl Place {
     }
 }
 
-/// Free lines side by side.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Free {
-    count: usize,
-    /// How many of them are memory, the lowest as far as is known; the others are addresses only.
-    memory: usize,
-}
-
 /// One run of lines.
 struct Region {
     lines: Lines,
-    /// By their first line; no two touch.
-    free: BTreeMap<usize, Free>,
+    /// By their first line, how many are free; no two touch.
+    free: BTreeMap<usize, usize>,
+    /// Whether each page is memory; else it is addresses only.
+    pages: Vec<bool>,
 }
 
 impl Region {
-    fn new(count: usize) -> Self {
-        // Addresses alone are seldom refused; if they are, as few as will do.
-        let lines = Lines::try_zeros(count.max(REGION)).unwrap_or_else(|| Lines::zeros(count));
-        let free = BTreeMap::from([(0, Free { count: lines.len(), memory: 0 })]);
-        Region { lines, free }
+    /// Room for `count` lines, or for `reserve` where addresses alone cost nothing.
+    fn new(count: usize, reserve: usize) -> Self {
+        // Addresses are seldom refused; if they are, as few as will do.
+        let more = if LAZY { Lines::try_zeros(count.max(reserve)) } else { None };
+        let lines = more.unwrap_or_else(|| Lines::zeros(count));
+        let pages = vec![!LAZY; lines.len().div_ceil(PAGE)];
+        Region { free: BTreeMap::from([(0, lines.len())]), lines, pages }
     }
 
     /// The first of the lowest `count` free lines.
     fn take(&mut self, count: usize) -> Option<usize> {
-        let (&first, &free) = self.free.iter().find(|(_, free)| free.count >= count)?;
+        let (&first, &free) = self.free.iter().find(|&(_, &free)| free >= count)?;
         self.free.remove(&first);
-        if free.count > count {
-            let memory = free.memory.saturating_sub(count);
-            self.free.insert(first + count, Free { count: free.count - count, memory });
+        if free > count {
+            self.free.insert(first + count, free - count);
         }
+        self.pages[first / PAGE..(first + count).div_ceil(PAGE)].fill(true);
         Some(first)
     }
 
-    fn give_back(&mut self, mut first: usize, count: usize) {
-        let mut all = Free { count, memory: count };
-        let mut join = |other: Free| {
-            all = Free { count: all.count + other.count, memory: all.memory + other.memory };
-        };
-        if let Some(behind) = self.free.remove(&(first + count)) {
-            join(behind);
-        }
+    fn give_back(&mut self, mut first: usize, mut count: usize) {
+        count += self.free.remove(&(first + count)).unwrap_or_default();
         if let Some((&before, &free)) = self.free.range(..first).next_back()
-            && before + free.count == first
+            && before + free == first
         {
-            first = before;
-            join(free);
+            (first, count) = (before, free + count);
         }
-        self.free.insert(first, all);
+        self.free.insert(first, count);
     }
 
     fn is_free(&self) -> bool {
-        self.free.get(&0).is_some_and(|free| free.count == self.lines.len())
+        self.free.get(&0) == Some(&self.lines.len())
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.pages.iter().filter(|&&page| page).count() * PAGE * size_of::<Line>()
+    }
+
+    /// Gives memory of free lines back to the system, the highest first, until it was `bytes`, and says how much it was.
+    fn forget(&mut self, bytes: usize) -> usize {
+        let mut gone = 0;
+        for (&first, &count) in self.free.iter().rev() {
+            // Whole pages; the last of the region may be a part of one, behind which nothing is.
+            let end = first + count;
+            let pages = first.div_ceil(PAGE)..if end == self.lines.len() {
+                end.div_ceil(PAGE)
+            } else {
+                end / PAGE
+            };
+            if gone >= bytes {
+                break;
+            }
+            if pages.is_empty() || !self.pages[pages.clone()].contains(&true) {
+                continue;
+            }
+            // SAFETY: free lines are nobody's.
+            if unsafe {
+                self.lines
+                    .forget(pages.start * PAGE, (pages.len() * PAGE).min(end - pages.start * PAGE))
+            } {
+                let memory = self.pages[pages].iter_mut().filter(|page| **page);
+                gone += memory.map(|page| *page = false).count() * PAGE * size_of::<Line>();
+            }
+        }
+        gone
     }
 }
 
 /// All regions of a pool.
-#[derive(Default)]
-pub(super) struct Regions(Vec<Region>);
+pub(super) struct Regions {
+    all: Vec<Region>,
+    /// Lines of a new one.
+    reserve: usize,
+}
 
 impl Regions {
+    /// None yet; of so many bytes each where addresses alone cost nothing.
+    pub(super) fn new(reserve: usize) -> Self {
+        Regions { all: Vec::new(), reserve: reserve / size_of::<Line>() }
+    }
+
     /// `count` lines, whatever is in them.
     pub(super) fn take(&mut self, count: usize) -> Place {
         if count == 0 {
             return Place { at: NonNull::dangling(), count };
         }
-        let found = self.0.iter_mut().find_map(|region| {
+        let found = self.all.iter_mut().find_map(|region| {
             let first = region.take(count)?;
             Some(region.lines.at(first))
         });
         let at = found.unwrap_or_else(|| {
-            let mut region = Region::new(count);
+            let mut region = Region::new(count, self.reserve);
             let first = region.take(count).unwrap_or_default();
             let at = region.lines.at(first);
-            self.0.push(region);
+            self.all.push(region);
             at
         });
         Place { at, count }
@@ -125,7 +154,7 @@ impl Regions {
 
     /// The lines of `place` are free again.
     pub(super) fn give_back(&mut self, place: Place) {
-        for region in &mut self.0 {
+        for region in &mut self.all {
             if let Some(first) = region.lines.index(place.at)
                 && place.count > 0
             {
@@ -134,25 +163,26 @@ impl Regions {
         }
     }
 
-    /// Gives the memory of all free lines back to the system, and says how many bytes that were.
-    pub(super) fn empty(&mut self) -> usize {
-        let before = self.free_bytes();
-        self.0.retain(|region| !region.is_free());
-        for Region { lines, free } in &mut self.0 {
-            for (&first, free) in free {
-                // SAFETY: free lines are nobody's.
-                if unsafe { lines.forget(first, free.count) } {
-                    free.memory = 0;
-                }
+    /// Gives memory of free lines back to the system until it was `bytes`, or all there is, and says how much it was.
+    pub(super) fn forget(&mut self, bytes: usize) -> usize {
+        let mut gone = 0;
+        for index in (0..self.all.len()).rev() {
+            if gone >= bytes {
+                break;
+            }
+            let region = &mut self.all[index];
+            if region.is_free() && (!LAZY || bytes == usize::MAX) {
+                gone += self.all.swap_remove(index).held_bytes();
+            } else {
+                gone += region.forget(bytes - gone);
             }
         }
-        before - self.free_bytes()
+        gone
     }
 
-    /// The memory of free lines, in bytes.
-    pub(super) fn free_bytes(&self) -> usize {
-        let free = self.0.iter().flat_map(|region| region.free.values());
-        free.map(|free| free.memory * size_of::<Line>()).sum()
+    /// What is memory, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.all.iter().map(Region::held_bytes).sum()
     }
 }
 
@@ -160,9 +190,11 @@ impl Regions {
 mod tests {
     use super::*;
 
+    const RESERVE: usize = 64 << 20;
+
     #[test]
     fn lines_are_given_out_again_alone_and_together() {
-        let mut regions = Regions::default();
+        let mut regions = Regions::new(RESERVE);
         let mut places: Vec<Place> = [5, 7, 9, 3].map(|count| regions.take(count)).into();
         for (index, place) in places.iter_mut().enumerate() {
             place.values_mut().fill(index as f32);
@@ -170,50 +202,75 @@ mod tests {
         for (index, place) in places.iter().enumerate() {
             assert!(place.values().iter().all(|&v| v == index as f32), "{index}");
         }
-        assert_eq!((places.iter().map(Place::len).sum::<usize>(), regions.free_bytes()), (24, 0));
-        // The second and the third, in either order, are room for one of both their sizes.
-        for order in [[1, 1], [2, 1]] {
-            let first = places[1].values().as_ptr();
-            for index in order {
-                regions.give_back(places.remove(index));
+        assert_eq!(places.iter().map(Place::len).sum::<usize>(), 24);
+        if LAZY {
+            // The second and the third, in either order, are room for one of both their sizes.
+            for order in [[1, 1], [2, 1]] {
+                let first = places[1].values().as_ptr();
+                for index in order {
+                    regions.give_back(places.remove(index));
+                }
+                let both = regions.take(16);
+                assert_eq!(both.values().as_ptr(), first);
+                regions.give_back(both);
+                places.insert(1, regions.take(7));
+                places.insert(2, regions.take(9));
             }
-            assert_eq!(regions.free_bytes(), 16 * 64);
-            let both = regions.take(16);
-            assert_eq!((both.values().as_ptr(), regions.free_bytes()), (first, 0));
-            regions.give_back(both);
-            places.insert(1, regions.take(7));
-            places.insert(2, regions.take(9));
+            assert_eq!(regions.held_bytes(), 64 << 10);
         }
-        // Nothing is memory beyond what was in use at once.
         for place in places {
             regions.give_back(place);
         }
-        assert_eq!(regions.free_bytes(), 24 * 64);
-        assert_eq!((regions.empty(), regions.empty(), regions.0.len()), (24 * 64, 0, 0));
+        let held = regions.held_bytes();
+        assert_eq!(
+            (regions.forget(usize::MAX), regions.held_bytes(), regions.all.len()),
+            (held, 0, 0)
+        );
     }
 
     #[test]
     fn what_is_in_use_stays_when_the_rest_goes() {
-        let mut regions = Regions::default();
+        let mut regions = Regions::new(RESERVE);
         let (before, mut kept) = (regions.take(5000), regions.take(10));
         kept.values_mut().fill(2.5);
-        let (behind, none, large) = (regions.take(7000), regions.take(0), regions.take(REGION));
-        assert_eq!(
-            (none.len(), regions.0.len()),
-            (0, 2),
-            "what no region has room for has one of its own"
-        );
+        let large = RESERVE / 64;
+        let (behind, none, large) = (regions.take(7000), regions.take(0), regions.take(large));
+        if LAZY {
+            assert_eq!(regions.all.len(), 2, "what no region has room for has one of its own");
+        }
         for place in [before, behind, none, large] {
             regions.give_back(place);
         }
-        if cfg!(target_os = "linux") {
-            assert_eq!(regions.empty(), (5000 + 7000 + REGION) * 64);
-            assert_eq!(regions.empty(), 0);
+        regions.forget(usize::MAX);
+        if LAZY {
+            // The page that lines in use share with others.
+            assert_eq!(regions.held_bytes(), 64 << 10);
         }
+        assert_eq!(regions.forget(usize::MAX), 0);
         assert!(kept.values().iter().all(|&v| v == 2.5));
         let mut again = regions.take(5000);
         again.values_mut().fill(1.0);
-        assert!(again.values().as_ptr() < kept.values().as_ptr());
         assert!(kept.values().iter().all(|&v| v == 2.5));
+    }
+
+    /// Memory that was let go is not thought to be there, nor the other way round, wherever in a hole it lies.
+    #[test]
+    fn what_is_memory_is_known_page_by_page() {
+        let mut regions = Regions::new(RESERVE);
+        let [a, b, kept] = [8, 7, 1].map(|pages| regions.take(pages * PAGE));
+        let page = PAGE * size_of::<Line>();
+        regions.give_back(a);
+        assert_eq!(regions.held_bytes(), 16 * page);
+        regions.forget(usize::MAX);
+        assert_eq!(regions.held_bytes(), 8 * page);
+        regions.give_back(b);
+        let low = regions.take(4 * PAGE);
+        if LAZY {
+            // Four at the low end, seven at the high one, and what is kept.
+            assert_eq!(regions.held_bytes(), 12 * page);
+            assert_eq!((regions.forget(1), regions.held_bytes()), (7 * page, 5 * page));
+        }
+        regions.give_back(low);
+        regions.give_back(kept);
     }
 }

@@ -28,7 +28,7 @@ mod tile;
 mod units;
 mod vector;
 
-use crate::backend::cpu::memory::{Pool, Tensor as Full};
+use crate::backend::cpu::memory::{Pool, SLACK_BYTES, Tensor as Full};
 use crate::backend::cpu::{Cpu, Level, Norm};
 use crate::backend::{
     Activation, Add, Backend, ConvSpec, Footprint, HostTensor, NormSpec, Numerics, Sources,
@@ -189,6 +189,7 @@ impl Backend for CpuBf16 {
     fn footprint(&self) -> Footprint {
         Footprint {
             value: finish::value_bytes,
+            idle: SLACK_BYTES as u64,
             // A task's block of rows and sums.
             thread: 3 << 20,
             conv: |shape, spec, _| conv::packed_bytes(shape, spec),

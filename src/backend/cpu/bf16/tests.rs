@@ -289,6 +289,31 @@ fn products_in_chunks_are_those_of_single_rows() {
 }
 
 #[test]
+fn a_kernel_of_many_channels_in_chunks_is_its_sum_on_any_number_of_threads() {
+    let mut source = Source(18);
+    let spec = ConvSpec::same(1);
+    let shape = [1, 6, 40, 480];
+    let x = draw(&mut source, &shape);
+    let weight = draw(&mut source, &[40, 480, 3, 3]);
+    let bias = source.tensor(&[40]);
+    let (want, _) = convolved(&wide(&x), shape, &weight, &bias, spec);
+    for cpu in levels() {
+        let conv = cpu.conv(weight.clone(), Some(bias.clone()), spec).unwrap();
+        let tensor = cpu.upload(&x).unwrap();
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let y = pool.install(|| cpu.conv2d((&tensor).into(), &conv, Add::Nothing).unwrap());
+            cpu.download(&y).unwrap()
+        };
+        let one = run(1);
+        assert_near(&cpu, "3x3 of 480 channels", &one, &want, BOUND);
+        for threads in [2, 7] {
+            assert_eq!(run(threads), one, "{} {threads} threads", cpu.level());
+        }
+    }
+}
+
+#[test]
 fn latents_and_predictions_stay_in_f32() {
     let cpu = CpuBf16::new(Level::best());
     let mut source = Source(7);
