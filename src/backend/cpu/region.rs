@@ -49,6 +49,8 @@ struct Region {
     free: BTreeMap<usize, usize>,
     /// Whether each page is memory; else it is addresses only.
     pages: Vec<bool>,
+    /// How many are.
+    memory: usize,
 }
 
 impl Region {
@@ -58,7 +60,8 @@ impl Region {
         let more = if LAZY { Lines::try_zeros(count.max(reserve)) } else { None };
         let lines = more.unwrap_or_else(|| Lines::zeros(count));
         let pages = vec![!LAZY; lines.len().div_ceil(PAGE)];
-        Region { free: BTreeMap::from([(0, lines.len())]), lines, pages }
+        let memory = if LAZY { 0 } else { pages.len() };
+        Region { free: BTreeMap::from([(0, lines.len())]), lines, pages, memory }
     }
 
     /// The first of the lowest `count` free lines.
@@ -68,7 +71,10 @@ impl Region {
         if free > count {
             self.free.insert(first + count, free - count);
         }
-        self.pages[first / PAGE..(first + count).div_ceil(PAGE)].fill(true);
+        for page in &mut self.pages[first / PAGE..(first + count).div_ceil(PAGE)] {
+            self.memory += usize::from(!*page);
+            *page = true;
+        }
         Some(first)
     }
 
@@ -87,7 +93,7 @@ impl Region {
     }
 
     fn held_bytes(&self) -> usize {
-        self.pages.iter().filter(|&&page| page).count() * PAGE * size_of::<Line>()
+        self.memory * PAGE * size_of::<Line>()
     }
 
     /// Gives memory of free lines back to the system, the highest first, until it was `bytes`, and says how much it was.
@@ -112,8 +118,12 @@ impl Region {
                 self.lines
                     .forget(pages.start * PAGE, (pages.len() * PAGE).min(end - pages.start * PAGE))
             } {
-                let memory = self.pages[pages].iter_mut().filter(|page| **page);
-                gone += memory.map(|page| *page = false).count() * PAGE * size_of::<Line>();
+                let before = self.held_bytes();
+                for page in &mut self.pages[pages] {
+                    self.memory -= usize::from(*page);
+                    *page = false;
+                }
+                gone += before - self.held_bytes();
             }
         }
         gone
