@@ -124,6 +124,58 @@ fn where_there_is_no_room_for_both_pictures_are_decoded_between_the_steps() {
 }
 
 #[test]
+fn what_runs_out_of_memory_by_itself_is_tried_once_more() {
+    let (played, _guard) = machine();
+    let model = tiny();
+    let decode = || -> Frame { model.engine().decode(&[latent(1)]).unwrap().remove(0) };
+    let (picture, frame) = (decode(), session(&model).render(0.3, &Call::new()).unwrap());
+    let near = session(&model);
+    // All but the last step is there for the other one, too.
+    near.render(0.25, &Call::new()).unwrap();
+    model.trim();
+    played.set("limit", played.get("held"));
+    let before = played.get("on second");
+    played.set("failure", 2);
+    // A decode beside the rest finds no room, and then runs out of memory between the rest.
+    played.set("fail after", 5);
+    assert!(same(&decode(), &picture));
+    assert_eq!(played.get("failing"), 0, "no decode failed");
+    // Nothing is decoded beside this step, nor recorded of it.
+    played.set("fail after", 100);
+    assert!(same(&near.render(0.3, &Call::new()).unwrap(), &frame));
+    assert_eq!(played.get("failing"), 0, "no step failed");
+    assert_eq!(played.get("on second"), before, "something was decoded beside the rest");
+    played.set("limit", 4 << 30);
+}
+
+#[test]
+fn what_has_no_room_beside_the_rest_takes_turns_with_it() {
+    let (played, _guard) = machine();
+    // One thread for both, on which neither may keep the other from its end.
+    let device = DeviceChoice::Cuda(0);
+    let options = LoadOptions { device, threads: 1, ..LoadOptions::default() };
+    let path = golden::path("tiny").join("base");
+    let model = Model::load_with(path, &options, &Call::new()).unwrap();
+    let decode = || -> Frame { model.engine().decode(&[latent(1)]).unwrap().remove(0) };
+    let render = || -> Frame { session(&model).render(0.25, &Call::new()).unwrap() };
+    let (picture, frame) = (decode(), render());
+    model.trim();
+    played.set("limit", played.get("held"));
+    let before = played.get("on second");
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..8).for_each(|_| assert!(same(&decode(), &picture))));
+        scope.spawn(|| (0..3).for_each(|_| assert!(same(&render(), &frame))));
+        // Each time it is tried anew whether there is room for both.
+        for _ in 0..20 {
+            model.trim();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    assert_eq!(played.get("on second"), before, "something was decoded beside the rest");
+    played.set("limit", 4 << 30);
+}
+
+#[test]
 fn what_decoding_holds_is_within_the_limit_and_goes_with_the_weights() {
     let (played, _guard) = machine();
     let before = played.get("held");

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Frame;
 use crate::model::{LoadMeter, Source, TextConfig, UnetConfig, VaeConfig, Weights};
 use crate::net::{Evaluation, Layers, TextEncoder, TimeBias, Unet, Vae};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -24,6 +24,8 @@ pub(crate) struct Pipeline<B: Backend> {
     beside: Option<B>,
     /// There is no room for both: decodes take turns with the rest from now on.
     alone: AtomicBool,
+    /// Held by steps and decodes: shared by what may go beside others, and not by what goes by itself.
+    turns: RwLock<()>,
     pub(super) backend: B,
     /// Who computes, whichever thread calls.
     pub(super) workers: Workers,
@@ -80,6 +82,7 @@ impl<B: Backend> Pipeline<B> {
         Ok(Pipeline {
             beside,
             alone: AtomicBool::new(false),
+            turns: RwLock::default(),
             backend,
             workers,
             text,
@@ -150,8 +153,13 @@ impl<B: Backend> Pipeline<B> {
         let Some(available) = self.backend.available() else { return most };
         let size = [width * self.factor, height * self.factor];
         let needs = self.facts.outline.needs(size, 1).unwrap_or_default();
-        // What decoding has not taken yet.
-        let kept = self.decoder().map_or(0, |beside| needs.decode.saturating_sub(beside.held()));
+        let kept = match (&self.beside, self.decoder()) {
+            (None, _) => 0,
+            // What decoding has not taken yet.
+            (_, Some(beside)) => needs.decode.saturating_sub(beside.held()),
+            // Between the steps, of what they share.
+            (_, None) => needs.decode,
+        };
         let room = available.saturating_sub(kept) / needs.denoise.max(1);
         most.min(usize::try_from(room).unwrap_or(most)).max(1)
     }
@@ -161,18 +169,32 @@ impl<B: Backend> Pipeline<B> {
         self.beside.as_ref().filter(|_| !self.alone.load(Ordering::Relaxed))
     }
 
-    /// Has pictures decoded between the rest from now on, for lack of room; whether they were not.
-    pub(super) fn decode_between(&self) -> bool {
-        let Some(beside) = &self.beside else { return false };
-        let before = self.alone.swap(true, Ordering::Relaxed);
-        if !before {
+    /// Has pictures decoded between the rest from now on, for lack of room.
+    pub(super) fn decode_between(&self) {
+        if let Some(beside) = &self.beside
+            && !self.alone.swap(true, Ordering::Relaxed)
+        {
             beside.trim();
         }
-        !before
+    }
+
+    /// A turn beside others, for a step or a decode, until it is dropped; nothing where one thing is done at a time.
+    ///
+    /// This and [`by_itself`](Self::by_itself) come before all that the backend locks, and on the thread that then works:
+    /// within `workers.run`, never around it. On a device that does two things at once such work splits nothing among the
+    /// pool, so no other job that wants a turn can come to run on its thread, and whoever has a turn ends it without
+    /// another thread of the pool.
+    pub(super) fn shared(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.beside.is_some().then(|| self.turns.read())
+    }
+
+    /// The same without any other step or decode, for whose end it waits.
+    pub(super) fn by_itself(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        self.beside.is_some().then(|| self.turns.write())
     }
 
     /// The picture of a latent, as `taken` makes it of a backend's. Where the device has no room to decode beside the rest,
-    /// it is made between the rest, by the same operations.
+    /// it is made between the rest, by the same operations, and at last without what is kept for speed.
     fn picture<T: Send>(
         &self,
         latent: &Latent,
@@ -182,14 +204,27 @@ impl<B: Backend> Pipeline<B> {
             let x = self.upload_to(backend, &[latent], 1.0 / self.scaling_factor)?;
             taken(backend, self.vae.decode(backend, &x)?)
         };
-        if let Some(beside) = self.decoder() {
-            // On the calling thread: a pool of one would let nothing run beside it.
-            match on(beside) {
-                Err(e) if e.kind() == ErrorKind::OutOfMemory => _ = self.decode_between(),
-                made => return made,
+        {
+            let _shared = self.shared();
+            // Only now: while it waited, a step may have told that there is no room.
+            if let Some(beside) = self.decoder() {
+                // On the calling thread: a pool of one would let nothing run beside it.
+                match on(beside) {
+                    Err(e) if e.kind() == ErrorKind::OutOfMemory => self.decode_between(),
+                    made => return made,
+                }
             }
         }
-        self.workers.run(|| on(&self.backend))
+        self.workers.run(|| {
+            let _by_itself = self.by_itself();
+            match on(&self.backend) {
+                Err(e) if e.kind() == ErrorKind::OutOfMemory && self.beside.is_some() => {
+                    self.room();
+                    on(&self.backend)
+                }
+                made => made,
+            }
+        })
     }
 
     /// Lets go of idle memory, and of what is kept for speed.

@@ -1,7 +1,7 @@
 //! In: a batch of branches and a pipeline. Out: their states after its steps. Which branches are evaluated together, and
 //! the sampler's step, guidance in it, are decided here.
 
-use super::engine::{Batch, Branch, Denoising};
+use super::engine::{Batch, Branch, Denoising, Engine};
 use super::feed::Feed;
 use super::latent::{Context, Latent};
 use super::pipeline::Pipeline;
@@ -285,7 +285,9 @@ impl<B: Backend> Run<B> {
             let number = self.batch.steps.start + self.done / self.turns.len();
             let count = self.turns.len();
             let groups = &mut self.turns[self.done % count];
-            let mut index = 0;
+            // A picture may be decoded beside it, but not where that takes its memory.
+            let (mut shared, mut by_itself) = (pipeline.shared(), None);
+            let (mut index, mut again) = (0, false);
             while index < groups.len() {
                 let group = &mut groups[index];
                 group.draw(pipeline, number)?;
@@ -300,12 +302,24 @@ impl<B: Backend> Run<B> {
                         }
                         continue;
                     }
-                    // Nor less than one, but what decodes beside it has taken some.
-                    Err(e) if e.kind() == ErrorKind::OutOfMemory && pipeline.decode_between() => {
+                    // Nor less than one, but what decodes beside it has taken some: once more, when that is done.
+                    Err(e)
+                        if e.kind() == ErrorKind::OutOfMemory
+                            && !again
+                            && pipeline.decodes_beside() =>
+                    {
+                        again = true;
+                        pipeline.decode_between();
+                        drop(shared.take());
+                        if by_itself.is_none() {
+                            by_itself = pipeline.by_itself();
+                        }
+                        pipeline.room();
                         continue;
                     }
                     result => result?,
                 }
+                again = false;
                 if number >= self.batch.keep {
                     let states = group.states(pipeline)?;
                     group.kept.push(states);

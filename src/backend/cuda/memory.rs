@@ -88,10 +88,11 @@ impl Memory {
         pieces.sum::<u64>() + self.exact.unwrap_or(0)
     }
 
-    /// What a lane holds of it in pieces, in bytes.
+    /// What a lane holds of it for itself, in bytes: pieces of which it uses something. Others are anybody's
+    /// ([`idle`](Self::idle)).
     pub(super) fn held_by(&self, lane: usize) -> u64 {
-        let own = self.pieces.iter().filter(|piece| piece.lane == lane);
-        own.map(|piece| piece.space.length()).sum()
+        let own = |piece: &&Piece| piece.lane == lane && !piece.space.is_free();
+        self.pieces.iter().filter(own).map(|piece| piece.space.length()).sum()
     }
 
     /// What lies idle for a lane, in bytes: of its own pieces, and those of others that are idle as a whole.

@@ -82,7 +82,8 @@ impl Cuda {
         self.queue.precision
     }
 
-    /// Waits until everything that was asked of the device is done.
+    /// Waits until all that is queued where this backend's networks run is done, also by other models on the device; not
+    /// for what is decoded beside it.
     ///
     /// # Errors
     /// `Device` where some of it failed.
