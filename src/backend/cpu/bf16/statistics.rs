@@ -1,8 +1,8 @@
 //! In: activations. Out: [`Factors`], what each channel of a sample is multiplied with and what is added then, so that
 //! groups of channels have a mean of 0 and a deviation of 1 over all pixels, times scale, plus shift.
 //!
-//! Sums are of pairs of channels, in f32 over a few pixels and from there on in f64, always the same values
-//! together, so that threads and batch don't show.
+//! Sums are of pairs of channels, or of single ones where groups have an odd number of them, in f32 over a few pixels and
+//! from there on in f64, always the same values together, so that threads and batch don't show.
 //!
 //! # Safety
 //! All unsafe functions here want a processor with the instructions of `S`, which a `Level` has proved, and
@@ -47,23 +47,26 @@ impl Factors {
         let channels = norm.scale.len();
         let (width, worth) = (channels / groups, n * h * w * channels >= SHARE);
         let chunks = (h * w).div_ceil(CHUNK);
-        // Of each chunk of each sample, the sums of all pairs of channels of all sources.
+        // Of each chunk of each sample, the sums of all pairs of channels of all sources, or of all channels.
         let even =
             width.is_multiple_of(2) && sources.iter().all(|s| s.channels().is_multiple_of(2));
-        let mut sums = vec![0f64; n * chunks * channels];
+        let each = if even { 2 } else { 1 };
+        let length = 2 * channels / each;
+        let mut sums = vec![0f64; n * chunks * length];
         let shared = Shared64(sums.as_mut_ptr());
-        share(n * chunks, worth && even, |index| {
+        share(n * chunks, worth, |index| {
             let (sample, chunk) = (index / chunks, index % chunks);
             let mut first = 0;
             for source in &sources {
                 let own = source.channels();
                 let values = &source.values()[sample * h * w * own..(sample + 1) * h * w * own];
                 let pixels = values.chunks(CHUNK * own).nth(chunk).unwrap_or_default();
+                let count = 2 * own / each;
                 // SAFETY: each task has sums of its own.
-                let sums = unsafe { shared.part(index * channels + first, own) };
+                let sums = unsafe { shared.part(index * length + first, count) };
                 // SAFETY: the slices are what the kernel's text asks for.
-                unsafe { run(level, Sums { pixels, channels: own, sums }) };
-                first += own;
+                unsafe { run(level, Sums { pixels, channels: own, pairs: even, sums }) };
+                first += count;
             }
         });
         let (mut scale, mut shift) = (vec![0f32; n * channels], vec![0f32; n * channels]);
@@ -72,22 +75,13 @@ impl Factors {
             let mut first = 0;
             for source in &sources {
                 let own = source.channels();
-                if even {
-                    for chunk in 0..chunks {
-                        let sums = &sums[(sample * chunks + chunk) * channels + first..][..own];
-                        let (values, squares) = sums.split_at(own / 2);
-                        for (pair, (sum, square)) in values.iter().zip(squares).enumerate() {
-                            let total = &mut totals[(first + 2 * pair) / width];
-                            total[0] += sum;
-                            total[1] += square;
-                        }
-                    }
-                } else {
-                    let values = &source.values()[sample * h * w * own..(sample + 1) * h * w * own];
-                    for (place, value) in values.iter().enumerate() {
-                        let total = &mut totals[(first + place % own) / width];
-                        total[0] += value.to_f64();
-                        total[1] += value.to_f64() * value.to_f64();
+                for chunk in 0..chunks {
+                    let start = (sample * chunks + chunk) * length + 2 * first / each;
+                    let (values, squares) = sums[start..][..2 * own / each].split_at(own / each);
+                    for (place, (sum, square)) in values.iter().zip(squares).enumerate() {
+                        let total = &mut totals[(first + each * place) / width];
+                        total[0] += sum;
+                        total[1] += square;
                     }
                 }
                 first += own;
@@ -114,11 +108,13 @@ impl Factors {
     }
 }
 
-/// Adds, for each pair of channels, the values and the squares of some pixels.
+/// Adds, for each pair of channels or for each channel, the values and the squares of some pixels.
 struct Sums<'a> {
     pixels: &'a [bf16],
     channels: usize,
-    /// The values' sums of all pairs, then the squares'.
+    /// Whether channels go by pairs, of which there are whole ones then.
+    pairs: bool,
+    /// The values' sums of all, then the squares'.
     sums: &'a mut [f64],
 }
 
@@ -127,48 +123,55 @@ impl Kernel for Sums<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Narrow>(self) {
-        let Sums { pixels, channels, sums } = self;
-        let pairs = channels / 2;
-        let (sums, squares) = sums.split_at_mut(pairs);
-        if !channels.is_multiple_of(2) {
-            return;
-        }
+        // SAFETY: the caller's promise.
+        unsafe { if self.pairs { self.all::<S, true>() } else { self.all::<S, false>() } }
+    }
+}
+
+impl Sums<'_> {
+    /// # Safety
+    /// As for `run`.
+    #[inline(always)]
+    unsafe fn all<S: Narrow, const PAIRS: bool>(self) {
+        let Sums { pixels, channels, sums, .. } = self;
+        let each = if PAIRS { 2 } else { 1 };
+        let count = channels / each;
+        let (sums, squares) = sums.split_at_mut(count);
         let mut start = 0;
-        while start < pairs {
-            let left = pairs - start;
-            // SAFETY: whole vectors of pairs lie within each pixel.
+        while start < count {
+            let left = count - start;
+            let (sums, squares) = (&mut sums[start..], &mut squares[start..]);
+            // SAFETY: whole vectors lie within each pixel.
             unsafe {
-                let (sums, squares) = (&mut sums[start..], &mut squares[start..]);
                 if left >= 4 * S::LANES {
-                    columns::<S, 4>(pixels, channels, 2 * start, sums, squares);
+                    columns::<S, 4, PAIRS>(pixels, channels, each * start, sums, squares);
                     start += 4 * S::LANES;
                 } else if left >= S::LANES {
-                    columns::<S, 1>(pixels, channels, 2 * start, sums, squares);
+                    columns::<S, 1, PAIRS>(pixels, channels, each * start, sums, squares);
                     start += S::LANES;
                 } else {
-                    let sums = sums.iter_mut().zip(squares).enumerate();
-                    for (pair, (sum, square)) in sums {
+                    for (place, (sum, square)) in sums.iter_mut().zip(squares).enumerate() {
                         for pixel in pixels.chunks_exact(channels) {
-                            for value in &pixel[2 * (start + pair)..][..2] {
+                            for value in &pixel[each * (start + place)..][..each] {
                                 let value = value.to_f64();
                                 *sum += value;
                                 *square += value * value;
                             }
                         }
                     }
-                    start = pairs;
+                    start = count;
                 }
             }
         }
     }
 }
 
-/// NV vectors of pairs from channel `first` on.
+/// NV vectors, of pairs of channels or of single ones, from channel `first` on.
 ///
 /// # Safety
 /// Each pixel has as many channels; the processor has the instructions of `S`.
 #[inline(always)]
-unsafe fn columns<S: Narrow, const NV: usize>(
+unsafe fn columns<S: Narrow, const NV: usize, const PAIRS: bool>(
     pixels: &[bf16],
     channels: usize,
     first: usize,
@@ -182,11 +185,17 @@ unsafe fn columns<S: Narrow, const NV: usize>(
         for pixels in pixels.chunks(SHORT * channels) {
             let mut short = [[S::splat(0.0); 2]; NV];
             for pixel in pixels.chunks_exact(channels) {
+                let at = pixel.as_ptr().add(first);
                 for (vector, [sum, square]) in short.iter_mut().enumerate() {
-                    let at = pixel.as_ptr().add(first + vector * 2 * S::LANES);
-                    let pairs = S::pairs(at);
-                    *sum = sum.dot(pairs, ones);
-                    *square = square.dot(pairs, pairs);
+                    if PAIRS {
+                        let pairs = S::pairs(at.add(vector * 2 * S::LANES));
+                        *sum = sum.dot(pairs, ones);
+                        *square = square.dot(pairs, pairs);
+                    } else {
+                        let value = S::widen(at.add(vector * S::LANES));
+                        *sum = sum.add(value);
+                        *square = value.mul_add(value, *square);
+                    }
                 }
             }
             for (vector, [sum, square]) in short.into_iter().enumerate() {
