@@ -305,7 +305,10 @@ impl<B: Backend> Pipeline<B> {
 
 impl<B: Backend> Engine for Pipeline<B> {
     fn encode_prompts(&self, prompts: &[&[u32]]) -> Result<Vec<Context>> {
-        let host = self.workers.run(|| self.text.forward(&self.backend, prompts))?;
+        let host = self.workers.run(|| {
+            let _shared = self.shared();
+            self.text.forward(&self.backend, prompts)
+        })?;
         let (tokens, width) = (host.shape()[2], host.shape()[3]);
         host.data().chunks(tokens * width).map(|c| Context::new(tokens, c.to_vec())).collect()
     }
@@ -362,6 +365,7 @@ impl<B: Backend> Engine for Pipeline<B> {
         let values = frame.rgb().iter().map(|&v| v * 2.0 - 1.0).collect();
         let host = HostTensor::new([1, frame.height(), frame.width(), 3], values)?;
         let moments = self.workers.run(|| {
+            let _shared = self.shared();
             self.download(&self.vae.encode(&self.backend, &self.backend.upload(&host)?)?)
         })?;
         let [channels, height, width] = moments[0].shape();

@@ -195,7 +195,6 @@ impl Backend for CpuBf16 {
             conv: |shape, spec, _| conv::packed_bytes(shape, spec),
             linear: |[outputs, inputs], _| packed::packed_bytes([1, inputs, outputs]),
             copied: conv::copied_bytes,
-            ..Footprint::default()
         }
     }
 
