@@ -81,13 +81,14 @@ pub fn assemble(engine: &Path, folder: &Path) -> io::Result<PathBuf> {
     Ok(bundle)
 }
 
-/// Copies a file to where a host may have an older one open: that one keeps its bytes.
+/// Copies a file to where a host may have an older one open, or opens one right now: that one keeps its bytes, and nobody
+/// sees a part of the new one.
 fn place(from: &Path, to: &Path) -> io::Result<()> {
-    match std::fs::remove_file(to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::fs::copy(from, to)
-        .map(|_| ())
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", from.display())))
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let beside = to.with_file_name(format!("{name}.{}", std::process::id()));
+    let placed = std::fs::copy(from, &beside).and_then(|_| std::fs::rename(&beside, to));
+    placed.map_err(|error| {
+        let _ = std::fs::remove_file(&beside);
+        io::Error::new(error.kind(), format!("{}: {error}", from.display()))
+    })
 }
