@@ -5,12 +5,11 @@
 
 mod host;
 
-use host::bundle::{bundle, tiny};
+use host::bundle::{bundle, copy_of_tiny};
 use host::effect::Image;
 use host::props::Value;
 use host::quick::{GENERATOR, frame, pixels, render, shape, values};
 use host::{FAILED, Host, OK, Quirks};
-use std::path::PathBuf;
 use std::time::Duration;
 
 const IDLE: Duration = Duration::from_millis(50);
@@ -18,16 +17,7 @@ const IDLE: Duration = Duration::from_millis(50);
 #[test]
 fn weights_go_when_the_host_leaves_the_node_alone_and_come_again() {
     let folder = tempfile::tempdir().unwrap();
-    let mut from = vec![PathBuf::from(tiny())];
-    while let Some(source) = from.pop() {
-        let target = folder.path().join(source.strip_prefix(tiny()).unwrap());
-        if source.is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            from.extend(std::fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            std::fs::copy(&source, &target).unwrap();
-        }
-    }
+    copy_of_tiny(folder.path());
     // Nobody else reads or writes the environment: it is the only test here.
     unsafe { std::env::set_var("LATENTBLEND_OFX_IDLE_SECONDS", IDLE.as_secs_f64().to_string()) };
     let host = Host::load(bundle(), Quirks::default());

@@ -5,12 +5,11 @@
 
 mod host;
 
-use host::bundle::{bundle, tiny};
+use host::bundle::{bundle, copy_of_tiny, tiny};
 use host::effect::{Effect, Image, Shape};
 use host::props::Value;
 use host::quick::{GENERATOR, frame, pixels, render, shape, values};
 use host::{FAILED, Host, OK, Quirks};
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 #[test]
@@ -100,16 +99,7 @@ fn a_model_that_makes_room_takes_its_transitions_along() {
 #[test]
 fn weights_go_when_the_host_purges_its_caches_and_come_again() {
     let folder = tempfile::tempdir().unwrap();
-    let mut from = vec![PathBuf::from(tiny())];
-    while let Some(source) = from.pop() {
-        let target = folder.path().join(source.strip_prefix(tiny()).unwrap());
-        if source.is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            from.extend(std::fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            std::fs::copy(&source, &target).unwrap();
-        }
-    }
+    copy_of_tiny(folder.path());
     let host = Host::load(bundle(), Quirks::default());
     let mut values = values();
     values.retain(|(name, _)| *name != "modelPath");

@@ -26,6 +26,20 @@ pub fn tiny() -> String {
     path.canonicalize().unwrap().to_str().unwrap().to_owned()
 }
 
+/// A copy of that model in `folder`, for who damages it.
+pub fn copy_of_tiny(folder: &Path) {
+    let mut from = vec![PathBuf::from(tiny())];
+    while let Some(source) = from.pop() {
+        let target = folder.join(source.strip_prefix(tiny()).unwrap());
+        if source.is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            from.extend(std::fs::read_dir(&source).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            std::fs::copy(&source, &target).unwrap();
+        }
+    }
+}
+
 /// Whether the process has the engine's code in it.
 pub fn engine_is_mapped() -> bool {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

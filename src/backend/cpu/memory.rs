@@ -12,15 +12,15 @@ const LARGE_BYTES: usize = 256 << 10;
 /// Bytes of a region of small ones, and of large ones.
 const RESERVE: [usize; 2] = [16 << 20, 512 << 20];
 
-/// What may be held beyond the peak of what was in use: holes that nothing fits into, and pages that buffers don't fill. At
-/// full size 10 MB are.
+/// What may be held beyond the peak of what was in use: holes that nothing fits into, and pages that buffers don't fill.
 pub(super) const SLACK_BYTES: usize = 32 << 20;
 
 /// Buffers that are used again and again. A network asks for the same sizes at every step, and fresh memory of the system
 /// costs a fault per page.
 ///
 /// What they hold in all is little more than the peak of what is used, which a dry run tells (`shapes.rs`): idle memory that
-/// would make it more than a quarter more, or more than [`SLACK_BYTES`], goes back to the system.
+/// would make it more than a quarter more, or more than [`SLACK_BYTES`], goes back to the system (where it takes pages back one
+/// by one: `LAZY`).
 pub(super) struct Pool(Mutex<Buffers>);
 
 impl Default for Pool {
@@ -234,6 +234,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::lines::LAZY;
 
     #[test]
     fn idle_buffers_are_used_again_until_they_are_let_go() {
@@ -258,7 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_stays_at_the_peak_of_what_was_in_use() {
+    fn what_is_held_stays_near_the_peak_of_what_was_in_use() {
+        if !LAZY {
+            return println!("skipped: this system takes no single pages back");
+        }
         let pool = Arc::new(Pool::default());
         // Sizes that fit no hole, beside others that stay for a while; some are let go of all at once now and then.
         let mut kept: Vec<Buffer> = Vec::new();
