@@ -5,7 +5,7 @@
 
 mod host;
 
-use host::bundle::{bundle, engine_is_mapped, tiny};
+use host::bundle::{alone, bundle, engine_is_mapped, tiny};
 use host::effect::{Image, Shape};
 use host::props::Value;
 use host::{BAD_HANDLE, FAILED, Host, OK, Quirks};
@@ -124,22 +124,10 @@ fn contexts_have_the_clips_that_the_specification_asks_for() {
     }
 }
 
-/// Runs a test of this program in a process of its own.
-fn alone(name: &str) {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .env("LATENTBLEND_DISABLE", if name == "disabled_alone" { "1" } else { "" })
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{told}");
-}
-
 #[test]
 fn describing_and_creating_loads_nothing() {
     // Other tests of this program open the engine.
-    alone("describing_alone");
+    alone("describing_alone", &[]);
 }
 
 #[test]
@@ -168,7 +156,7 @@ fn describing_alone() {
 
 #[test]
 fn a_project_can_be_opened_without_the_node() {
-    alone("disabled_alone");
+    alone("disabled_alone", &[("LATENTBLEND_DISABLE", "1")]);
 }
 
 #[test]
@@ -189,7 +177,7 @@ fn disabled_alone() {
 
 #[test]
 fn instances_leave_nothing_behind() {
-    alone("instances_alone");
+    alone("instances_alone", &[]);
 }
 
 /// Bytes that are allocated by malloc at present, in whichever library.
