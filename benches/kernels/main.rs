@@ -14,6 +14,7 @@
 use latentblend::backend::{
     Activation, Add, Backend, ConvSpec, Cpu, CpuBf16, HostTensor, Level, NormSpec, Precision,
 };
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -33,10 +34,11 @@ fn values(shape: &[usize], scale: f32) -> Result<HostTensor, latentblend::Error>
 }
 
 /// Seconds that `work` takes, which is given the numbers of runs: the best of some, for whatever else the machine does
-/// only adds to it.
+/// only adds to it. Between them the products in the registers are measured anew, in the same seconds.
 /// The last `kept` results are held, so that each is written elsewhere.
 fn seconds<T>(
     kept: usize,
+    peak: Option<&Peak>,
     mut work: impl FnMut(usize) -> Result<T, latentblend::Error>,
 ) -> Result<f64, latentblend::Error> {
     let mut results = VecDeque::new();
@@ -52,10 +54,14 @@ fn seconds<T>(
     for number in 0..=kept {
         run(number)?;
     }
-    let runs = (0.25 / run(kept + 1)?).clamp(3.0, 200.0) as usize;
+    let once = run(kept + 1)?;
+    let runs = (0.4 / once).clamp(5.0, 200.0) as usize;
     let mut best = f64::INFINITY;
     for number in 0..runs {
         best = best.min(run(number)?);
+        if let Some(peak) = peak {
+            peak.measure(once / 4.0);
+        }
     }
     Ok(best)
 }
@@ -146,36 +152,53 @@ mod peak {
     }
 }
 
-/// Billions of multiplications a second that all threads reach together; none where this isn't known.
-fn peak(level: Level) -> Option<f64> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let work: fn(usize) -> usize = match level {
-            Level::Amx => |rounds| peak::amx(rounds / 16),
-            // SAFETY: the level has the instructions.
-            Level::Avx512Bf16 => |rounds| unsafe { peak::vectors(rounds) },
-            // SAFETY: as above.
-            Level::Avx512 => |rounds| unsafe { peak::wide(rounds) },
-            _ => return None,
-        };
-        let run = |rounds: usize| {
-            let start = Instant::now();
-            let counts = rayon::broadcast(|_| work(rounds));
-            counts.into_iter().sum::<usize>() as f64 / start.elapsed().as_secs_f64() / 1e9
-        };
-        run(1 << 20);
-        Some((0..5).map(|_| run(1 << 22)).fold(0.0, f64::max))
+/// Products that stay within the registers, on all threads.
+struct Peak {
+    work: fn(usize) -> usize,
+    /// Multiplications a second of all threads together, the best that was seen.
+    best: Cell<f64>,
+}
+
+impl Peak {
+    /// None where it isn't known.
+    fn of(level: Level) -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let work: fn(usize) -> usize = match level {
+                Level::Amx => |rounds| peak::amx(rounds / 16),
+                // SAFETY: the level has the instructions.
+                Level::Avx512Bf16 => |rounds| unsafe { peak::vectors(rounds) },
+                // SAFETY: as above.
+                Level::Avx512 => |rounds| unsafe { peak::wide(rounds) },
+                _ => return None,
+            };
+            let peak = Peak { work, best: Cell::new(0.0) };
+            (0..100).for_each(|_| peak.measure(1e-3));
+            Some(peak)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = level;
+            None
+        }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = level;
-        None
+
+    /// Measures for about so many seconds, 2 ms at the most.
+    fn measure(&self, seconds: f64) {
+        // 12 products a round, one a cycle or half of that.
+        let rounds = (seconds.clamp(1e-4, 2e-3) * 1.5e8) as usize;
+        let work = self.work;
+        let rates = rayon::broadcast(|_| {
+            let start = Instant::now();
+            work(rounds) as f64 / start.elapsed().as_secs_f64()
+        });
+        self.best.set(self.best.get().max(rates.into_iter().sum()));
     }
 }
 
 struct Bench<B> {
     cpu: B,
-    peak: Option<f64>,
+    peak: Option<Peak>,
     wanted: String,
     /// Whether each run has operands of its own, as a network's layers do.
     cold: bool,
@@ -193,9 +216,10 @@ impl<B: Backend> Bench<B> {
             return Ok(());
         }
         let kept = if self.cold { (COLD_BYTES / bytes).clamp(2, 64) } else { 0 };
-        let seconds = seconds(kept, work)?;
-        let rate = products / seconds / 1e9;
-        let share = self.peak.map_or("not known".into(), |p| format!("{:.0} %", 100.0 * rate / p));
+        let seconds = seconds(kept, self.peak.as_ref(), work)?;
+        let rate = products / seconds;
+        let share = self.peak.as_ref().map(|peak| 100.0 * rate / peak.best.get());
+        let (rate, share) = (rate / 1e9, share.map_or("not known".into(), |p| format!("{p:.0} %")));
         println!("| {name} | {:.2} | {rate:.0} | {share} |", seconds * 1e3);
         Ok(())
     }
@@ -283,10 +307,10 @@ fn main() -> Outcome {
     let precision: Precision = arguments.next().as_deref().unwrap_or("bf16").parse()?;
     let cold = arguments.next().is_some_and(|word| word == "cold");
     if precision == Precision::F32 {
-        let peak = peak(level.min(Level::Avx512));
+        let peak = Peak::of(level.min(Level::Avx512));
         Bench { cpu: Cpu::new(level), peak, wanted, cold }.all(level)
     } else {
-        Bench { cpu: CpuBf16::new(level), peak: peak(level), wanted, cold }.all(level)
+        Bench { cpu: CpuBf16::new(level), peak: Peak::of(level), wanted, cold }.all(level)
     }
 }
 
@@ -294,8 +318,8 @@ impl<B: Backend> Bench<B> {
     fn all(&self, level: Level) -> Outcome {
         let precision = self.cpu.numerics().precision;
         println!("{precision}, level {level}, {} threads", rayon::current_num_threads());
-        if let Some(peak) = self.peak {
-            println!("products in the registers: {peak:.0} GMAC/s");
+        if let Some(peak) = &self.peak {
+            println!("products in the registers: {:.0} GMAC/s", peak.best.get() / 1e9);
         }
         println!("\n| layer | ms | GMAC/s | of the peak |\n|---|---|---|---|");
         for shape in [

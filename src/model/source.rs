@@ -175,14 +175,26 @@ impl SourceFile {
 
     /// `length` bytes from `offset` on. A file that ends early is a damaged model.
     pub(crate) fn read_at(&mut self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(offset, length, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// As [`read_at`](Self::read_at), in place of what is in `bytes`: memory that was used before needn't be made anew.
+    pub(crate) fn read_into(
+        &mut self,
+        offset: u64,
+        length: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
         let label = &self.label;
         self.reader.seek(SeekFrom::Start(offset)).map_err(|e| Error::io(label, &e))?;
-        let mut bytes = Vec::new();
+        bytes.clear();
         bytes.try_reserve_exact(length).map_err(|_| {
             Error::new(ErrorKind::OutOfMemory, format!("{label}: no memory for {length} bytes"))
         })?;
         let got = Read::take(&mut self.reader, length as u64)
-            .read_to_end(&mut bytes)
+            .read_to_end(bytes)
             .map_err(|e| Error::io(label, &e))?;
         if got != length {
             return Err(Error::bad_model(format!(
@@ -190,6 +202,6 @@ impl SourceFile {
                 length - got
             )));
         }
-        Ok(bytes)
+        Ok(())
     }
 }

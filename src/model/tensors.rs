@@ -5,6 +5,7 @@ use super::checkpoint;
 use super::source::SourceFile;
 use crate::error::{Error, ErrorKind, Result};
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::collections::HashMap;
@@ -130,18 +131,19 @@ impl Entry {
         Some(part)
     }
 
-    /// Its bytes, row by row without gaps.
-    pub(super) fn bytes(&self, file: &mut SourceFile) -> Result<Vec<u8>> {
+    /// Its bytes, row by row without gaps, in place of what is in `dense`.
+    pub(super) fn read(&self, file: &mut SourceFile, dense: &mut Vec<u8>) -> Result<()> {
         let Some(strides) = &self.strides else {
-            return file.read_at(self.start, self.length());
+            return file.read_into(self.start, self.length(), dense);
         };
         let (count, size) = (self.count(), self.dtype.bitsize() / 8);
+        dense.clear();
         if count == 0 {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let last: usize = self.shape.iter().zip(strides).map(|(&d, &s)| (d - 1) * s).sum();
         let span = file.read_at(self.start, (last + 1) * size)?;
-        let mut dense = Vec::with_capacity(count * size);
+        dense.reserve(count * size);
         let mut index = vec![0usize; self.shape.len()];
         for _ in 0..count {
             let at = index.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>() * size;
@@ -154,20 +156,41 @@ impl Entry {
                 *i = 0;
             }
         }
-        Ok(dense)
+        Ok(())
     }
 }
 
-/// The values of little-endian `bytes` as f32; all three types convert without loss.
+/// Numbers that one thread converts at a time.
+const PART: usize = 1 << 16;
+
+/// The values of little-endian `bytes` as f32; all three types convert without loss. Large tensors are shared among the
+/// threads of the pool that this runs in: most of the time goes into memory that is touched for the first time.
 pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    let pairs = || bytes.as_chunks().0.iter().map(|&pair| u16::from_le_bytes(pair));
-    match dtype {
-        Dtype::F32 => {
-            Some(bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number)).collect())
-        }
-        // As a slice, for one by one each would ask what the processor can.
-        Dtype::F16 => Some(pairs().map(half::f16::from_bits).collect::<Vec<_>>().to_f32_vec()),
-        Dtype::BF16 => Some(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
-        _ => None,
-    }
+    let (size, convert): (usize, fn(&[u8], &mut [f32])) = match dtype {
+        Dtype::F32 => (4, |bytes, values| {
+            let numbers = bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number));
+            values.iter_mut().zip(numbers).for_each(|(value, number)| *value = number);
+        }),
+        Dtype::F16 => (2, |bytes, values| {
+            // As slices, for one by one each would ask what the processor can.
+            let mut half = [half::f16::ZERO; 512];
+            for (values, bytes) in values.chunks_mut(half.len()).zip(bytes.chunks(2 * half.len())) {
+                let half = &mut half[..values.len()];
+                for (half, &pair) in half.iter_mut().zip(bytes.as_chunks().0) {
+                    *half = half::f16::from_le_bytes(pair);
+                }
+                half.convert_to_f32_slice(values);
+            }
+        }),
+        Dtype::BF16 => (2, |bytes, values| {
+            for (value, &pair) in values.iter_mut().zip(bytes.as_chunks().0) {
+                *value = half::bf16::from_le_bytes(pair).to_f32();
+            }
+        }),
+        _ => return None,
+    };
+    let mut values = vec![0.0; bytes.len() / size];
+    let parts = values.par_chunks_mut(PART).zip(bytes.par_chunks(PART * size));
+    parts.for_each(|(values, bytes)| convert(bytes, values));
+    Some(values)
 }

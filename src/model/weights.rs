@@ -9,7 +9,7 @@ use super::naming::canonical;
 use super::single::{Single, pairs};
 use super::source::{Source, SourceFile};
 use super::tensors::{Contents, Entry, decode};
-use crate::backend::HostTensor;
+use crate::backend::{HostTensor, Workers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Call, Stage};
 use safetensors::Dtype;
@@ -70,6 +70,8 @@ pub(crate) struct Weights<'a> {
     /// What the files call a tensor, where that is another name, for messages.
     names: HashMap<String, String>,
     meter: &'a LoadMeter<'a>,
+    /// Those of the tensor that was read last, whose memory the next one uses.
+    bytes: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +94,7 @@ impl<'a> Weights<'a> {
             entries: HashMap::new(),
             names: HashMap::new(),
             meter,
+            bytes: Vec::new(),
         };
         if let Source::Single(single) = source {
             weights.add_single(source, single)?;
@@ -178,14 +181,20 @@ impl<'a> Weights<'a> {
     /// The bytes of the tensor `name` as they are stored.
     pub(super) fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let entry = self.entries.get(name).ok_or_else(|| self.missing(name, ""))?;
-        let bytes = entry.bytes(&mut self.files[entry.file])?;
+        let mut bytes = Vec::new();
+        entry.read(&mut self.files[entry.file], &mut bytes)?;
         self.meter.advance(bytes.len() as u64)?;
         Ok(bytes)
     }
 
     /// The tensor `name`, which must have `shape`. Axes of length 1 at the end may be missing or too
-    /// many: a linear layer is stored as a 1x1 convolution in some files.
-    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<HostTensor> {
+    /// many: a linear layer is stored as a 1x1 convolution in some files. `workers` convert it.
+    pub(crate) fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        workers: &Workers,
+    ) -> Result<HostTensor> {
         let Some(entry) = self.entries.remove(name) else {
             return Err(self.missing(name, &format!(" (wanted shape {shape:?})")));
         };
@@ -203,8 +212,10 @@ impl<'a> Weights<'a> {
                 file.label, entry.dtype
             )));
         }
-        let bytes = entry.bytes(file)?;
-        let data = decode(&bytes, entry.dtype)
+        entry.read(file, &mut self.bytes)?;
+        let bytes = &self.bytes;
+        let data = workers
+            .run(|| decode(bytes, entry.dtype))
             .ok_or_else(|| Error::internal(format!("tensor {own} cannot be decoded")))?;
         self.meter.advance(bytes.len() as u64)?;
         self.meter.numbers.set(self.meter.numbers.get() + data.len() as u64);

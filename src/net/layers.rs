@@ -23,7 +23,7 @@ impl<B: Backend> Layers<'_, '_, B> {
     /// The tensor `name`, which must have `shape`.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<HostTensor> {
         match &mut self.weights {
-            Some(weights) => weights.tensor(name, shape),
+            Some(weights) => weights.tensor(name, shape, self.workers),
             None => Ok(HostTensor::hollow(shape)),
         }
     }

@@ -36,8 +36,8 @@ impl Part<'_> {
         self.values.len() / self.pitch
     }
 
-    fn at(&self, row: usize, column: usize) -> f32 {
-        self.values[row * self.pitch + self.start + column]
+    fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.pitch + self.start..][..self.width]
     }
 }
 
@@ -51,8 +51,8 @@ impl Head {
     pub(super) fn new(level: Level, pool: &Arc<Pool>, keys: Part<'_>, values: Part<'_>) -> Self {
         let (tokens, width) = (keys.rows(), keys.width);
         Head {
-            keys: Packed::new(level, pool, [width, tokens], None, |i, token| keys.at(token, i)),
-            values: Packed::new(level, pool, [tokens, width], None, |t, o| values.at(t, o)),
+            keys: Packed::of_columns(level, pool, [width, tokens], |token| keys.row(token)),
+            values: Packed::of_rows(level, pool, [tokens, width], |token| values.row(token)),
         }
     }
 }

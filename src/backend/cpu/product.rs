@@ -134,21 +134,26 @@ impl<R: Rows, F: Finish> Kernel for Task<'_, R, F> {
             let depth = segments.iter().map(|segment| segment.length).sum();
             for start in rows.clone().step_by(S::ROWS) {
                 let count = S::ROWS.min(rows.end - start);
-                // Pointers of rows that a smaller tile doesn't have are never read.
-                let places: [R::Place; MOST_ROWS] =
-                    std::array::from_fn(|i| source.place(start + i.min(count - 1)));
-                runs.extend(segments.iter().map(|segment| Run {
-                    at: std::array::from_fn(|i| {
-                        source.run(places[i], segment.run).wrapping_add(segment.start)
-                    }),
-                    length: segment.length,
-                }));
+                // Pointers of rows that a smaller tile doesn't have are never read. In loops, for functions of arrays
+                // are not always made part of this one, which is then called for each row.
+                let mut places = [source.place(start); MOST_ROWS];
+                for (row, place) in places.iter_mut().enumerate() {
+                    *place = source.place(start + row.min(count - 1));
+                }
+                for segment in segments {
+                    let mut at = [std::ptr::null(); MOST_ROWS];
+                    for (at, &place) in at.iter_mut().zip(&places) {
+                        *at = source.run(place, segment.run).wrapping_add(segment.start);
+                    }
+                    runs.push(Run { at, length: segment.length });
+                }
             }
             // A panel stays in the first level cache while all rows pass it.
             let mut column = 0;
             for panel in panels.iter().cloned().flatten() {
                 let width = weight.panel_width(panel);
-                let values = weight.block(panel, *first, depth, wide).as_ptr();
+                // SAFETY: the caller's promise.
+                let values = unsafe { weight.block::<S>(panel, *first, depth, wide).as_ptr() };
                 let tiles = rows.clone().step_by(S::ROWS).zip(runs.chunks_exact(segments.len()));
                 for (start, runs) in tiles {
                     // SAFETY: `source` hands out pointers valid for its runs; the panel holds `width`

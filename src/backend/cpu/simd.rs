@@ -9,6 +9,7 @@
 #![allow(unsafe_code, reason = "vector instructions")]
 
 use super::level::Level;
+use half::f16;
 
 /// A vector of f32.
 ///
@@ -28,6 +29,8 @@ pub(super) trait Simd: Copy {
     #[inline(always)]
     fn soon(_: *const f32) {}
     unsafe fn store(self, at: *mut f32);
+    /// LANES values of f16 at `at`.
+    unsafe fn of_half(at: *const f16) -> Self;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -102,6 +105,11 @@ impl Simd for Portable {
         unsafe { at.cast::<[f32; 8]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn of_half(at: *const f16) -> Self {
+        // SAFETY: as for `load`.
+        Portable(unsafe { at.cast::<[f16; 8]>().read_unaligned() }.map(f16::to_f32))
+    }
+    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Portable([value; 8])
     }
@@ -146,16 +154,16 @@ impl Simd for Portable {
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
-    use super::{Kernel, Simd};
+    use super::{Kernel, Simd, f16};
     use std::arch::x86_64::*;
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: the instructions are on in this function; the operands are the caller's promise.
         unsafe { kernel.run::<Avx2>() }
     }
 
-    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
     pub(super) unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: as for `avx2`.
         unsafe { kernel.run::<Avx512>() }
@@ -202,6 +210,11 @@ pub(super) mod x86 {
         unsafe fn store(self, at: *mut f32) {
             // SAFETY: as for `load`.
             unsafe { _mm256_storeu_ps(at, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn of_half(at: *const f16) -> Self {
+            // SAFETY: as for `load`.
+            Avx2(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) })
         }
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
@@ -258,6 +271,11 @@ pub(super) mod x86 {
         unsafe fn store(self, at: *mut f32) {
             // SAFETY: as for `load`.
             unsafe { _mm512_storeu_ps(at, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn of_half(at: *const f16) -> Self {
+            // SAFETY: as for `load`.
+            Avx512(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) })
         }
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {

@@ -5,7 +5,8 @@
 //! needed, and serves many rows then.
 //!
 //! # Safety
-//! The one unsafe function is so by the form of its trait: it does nothing.
+//! All unsafe functions here want a processor with the instructions of `S`, which a [`Level`] has proved.
+#![allow(unsafe_code, reason = "vector instructions")]
 
 use super::level::Level;
 use super::memory::{Buffer, Pool};
@@ -58,7 +59,6 @@ struct Widths;
 impl Kernel for Widths {
     type Output = (usize, usize);
     #[inline(always)]
-    #[allow(unsafe_code, reason = "the trait's form; nothing unsafe is done")]
     unsafe fn run<S: Simd>(self) -> (usize, usize) {
         (S::LANES, S::PANEL)
     }
@@ -86,8 +86,60 @@ impl Packed {
         bias: Option<&[f32]>,
         at: impl Fn(usize, usize) -> [f32; N] + Sync,
     ) -> [Self; N] {
-        #[allow(unsafe_code, reason = "two numbers, no instructions")]
-        // SAFETY: the kernel has no operands.
+        Packed::filled(level, pool, [inputs, outputs], bias, |range, width, panels| {
+            for input in 0..inputs {
+                for (column, output) in range.clone().enumerate() {
+                    for (panel, value) in panels.iter_mut().zip(at(input, output)) {
+                        panel[input * width + column] = value;
+                    }
+                }
+            }
+        })
+    }
+
+    /// `row(input)` has all outputs side by side.
+    pub(super) fn of_rows<'a>(
+        level: Level,
+        pool: &Arc<Pool>,
+        [inputs, outputs]: [usize; 2],
+        row: impl Fn(usize) -> &'a [f32] + Sync,
+    ) -> Self {
+        let [packed] =
+            Packed::filled(level, pool, [inputs, outputs], None, |range, width, [panel]| {
+                for (input, line) in panel.chunks_exact_mut(width).enumerate() {
+                    line[..range.len()].copy_from_slice(&row(input)[range.clone()]);
+                }
+            });
+        packed
+    }
+
+    /// `column(output)` has all inputs side by side.
+    pub(super) fn of_columns<'a>(
+        level: Level,
+        pool: &Arc<Pool>,
+        [inputs, outputs]: [usize; 2],
+        column: impl Fn(usize) -> &'a [f32] + Sync,
+    ) -> Self {
+        let [packed] =
+            Packed::filled(level, pool, [inputs, outputs], None, |range, width, [panel]| {
+                for (place, output) in range.enumerate() {
+                    let lines = panel.chunks_exact_mut(width);
+                    lines.zip(column(output)).for_each(|(line, &value)| line[place] = value);
+                }
+            });
+        packed
+    }
+
+    /// Several matrices of one size at once. `fill(outputs, width, panels)` is handed the same panel of each, whose
+    /// lines of `width` values, one for each input, begin with those of `outputs`; it must write all of these.
+    fn filled<const N: usize>(
+        level: Level,
+        pool: &Arc<Pool>,
+        [inputs, outputs]: [usize; 2],
+        bias: Option<&[f32]>,
+        fill: impl Fn(Range<usize>, usize, &mut [&mut [f32]; N]) + Sync,
+    ) -> [Self; N] {
+        // SAFETY: the kernel has no operands and uses no instructions.
         let (lanes, panel) = unsafe { level.run(Widths) };
         let width = lanes * panel;
         let padded = outputs.next_multiple_of(lanes);
@@ -103,16 +155,13 @@ impl Packed {
                 panel
             }));
         }
-        let fill = |(index, mut panel): (usize, [&mut [f32]; N])| {
-            let columns = width.min(padded - index * width);
-            for input in 0..inputs {
-                for column in 0..columns {
-                    let output = index * width + column;
-                    let found = if output < outputs { at(input, output) } else { [0.0; N] };
-                    for (panel, value) in panel.iter_mut().zip(found) {
-                        panel[input * columns + column] = value;
-                    }
-                }
+        let fill = |(index, mut panels): (usize, [&mut [f32]; N])| {
+            let first = index * width;
+            let (columns, end) = (width.min(padded - first), outputs.min(first + width));
+            fill(first..end, columns, &mut panels);
+            if end < first + columns {
+                let lines = panels.iter_mut().flat_map(|panel| panel.chunks_exact_mut(columns));
+                lines.for_each(|line| line[end - first..].fill(0.0));
             }
         };
         if inputs * outputs < SHARE {
@@ -194,7 +243,11 @@ impl Packed<Stored> {
     }
 
     /// The values of `panel` for `count` inputs from `input` on, which `wide` has room for.
-    pub(super) fn block<'a>(
+    ///
+    /// # Safety
+    /// The processor has the instructions of `S`, for whose level this was packed.
+    #[inline(always)]
+    pub(super) unsafe fn block<'a, S: Simd>(
         &'a self,
         panel: usize,
         input: usize,
@@ -206,8 +259,13 @@ impl Packed<Stored> {
         match &self.values {
             Stored::Full(values) => &values.values()[start..start + size],
             Stored::Half(values) => {
-                let wide = &mut wide[..size];
-                values[start..start + size].convert_to_f32_slice(wide);
+                let (values, wide) = (&values[start..start + size], &mut wide[..size]);
+                for start in (0..size).step_by(S::LANES) {
+                    // SAFETY: a panel is as wide as some vectors.
+                    unsafe {
+                        S::of_half(values[start..].as_ptr()).store(wide[start..].as_mut_ptr())
+                    };
+                }
                 wide
             }
         }
@@ -281,15 +339,35 @@ mod tests {
     #[test]
     fn weights_of_f16_take_half_the_memory_and_lose_nothing() {
         let pool = Arc::default();
-        for (step, bytes) in [(0.125, 2), (0.1, 4)] {
-            let at = |i: usize, o: usize| (i as f32 - 3.0) * step * (1 << (o % 4)) as f32;
-            let packed = || Packed::new(Level::Portable, &pool, [500, 20], None, at);
-            let (full, stored) = (packed(), packed().stored());
-            assert_eq!(stored.bytes(), 500 * 24 * bytes);
+        let levels = [Level::Portable, Level::Avx2, Level::Avx512];
+        for level in levels.into_iter().filter(|level| level.is_available()) {
+            for (step, bytes) in [(0.125, 2), (0.1, 4)] {
+                let at = |i: usize, o: usize| (i as f32 - 3.0) * step * (1 << (o % 4)) as f32;
+                let packed = || Packed::new(level, &pool, [500, 20], None, at);
+                let (full, stored) = (packed(), packed().stored());
+                assert_eq!(stored.bytes(), 500 * full.bias.len() as u64 * bytes);
+                // SAFETY: the level is there, and it is what both were packed for.
+                unsafe { level.run(Same { full: &full, stored: &stored }) };
+            }
+        }
+    }
+
+    struct Same<'a> {
+        full: &'a Packed,
+        stored: &'a Packed<Stored>,
+    }
+
+    impl Kernel for Same<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Same { full, stored } = self;
             let mut wide = vec![0.0; stored.widened()];
             for panel in 0..stored.panels() {
                 for (first, count) in [(0, 384), (116, 384), (499, 1)] {
-                    let block = stored.block(panel, first, count, &mut wide);
+                    // SAFETY: the caller's promise.
+                    let block = unsafe { stored.block::<S>(panel, first, count, &mut wide) };
                     assert_eq!(block, &full.panel(panel, first)[..block.len()]);
                     assert_eq!(block.len(), count * stored.panel_width(panel));
                 }
@@ -314,6 +392,19 @@ mod tests {
                 }
                 assert_eq!(packed.bias[output], 2.0);
             }
+            // The same from memory in either order.
+            let matrix: Vec<f32> =
+                (0..5 * outputs).map(|i| (i / outputs * 100 + i % outputs) as f32).collect();
+            let turned: Vec<f32> = (0..5 * outputs).map(|i| (i % 5 * 100 + i / 5) as f32).collect();
+            let size = [5, outputs];
+            let rows = Packed::of_rows(Level::Portable, &Arc::default(), size, |i| {
+                &matrix[i * outputs..][..outputs]
+            });
+            let columns = Packed::of_columns(Level::Portable, &Arc::default(), size, |o| {
+                &turned[o * 5..][..5]
+            });
+            assert_eq!(rows.values.values(), packed.values.values());
+            assert_eq!(columns.values.values(), packed.values.values());
         }
     }
 }

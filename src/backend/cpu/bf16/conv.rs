@@ -76,14 +76,14 @@ impl Conv {
             .map_err(|_| Error::internal("a convolution's weight has not four axes"))?;
         let bias = bias.map(HostTensor::data);
         let (values, taps) = (weight.data(), kh * kw);
-        let at = |tap: usize, channel: usize, output: usize| {
-            values[(output * channels + channel) * taps + tap]
-        };
         let form = if enlarges([kh, kw], spec) {
+            let at = |tap: usize, channel: usize, output: usize| {
+                values[(output * channels + channel) * taps + tap]
+            };
             let doubled = Box::new(doubled(pool, [channels, outputs], bias, at));
             Form::Enlarged { doubled, direct: OnceLock::new(), weights: Arc::clone(weights) }
         } else {
-            Form::Direct(Packed::new(pool, [taps, channels, outputs], bias, at))
+            Form::Direct(Packed::of(pool, [taps, channels, outputs], bias, values))
         };
         let conv = Conv { kernel: [kh, kw], spec, outputs, form };
         weights.fetch_add(conv.bytes(), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! In: keys and values in rows. Out: [`Head`], both in the tiles that products read.
 
-use super::packed::{COLUMNS, DEPTH, TILE};
+use super::packed::{COLUMNS, DEPTH, TILE, turn};
 use super::tensor::Brain;
 use crate::backend::cpu::memory::Pool;
 use half::bf16;
@@ -42,49 +42,42 @@ impl Head {
         let mut packed_keys = Brain::take(pool, 2 * long * deep * TILE);
         for (index, tile) in packed_keys.values_mut().chunks_exact_mut(TILE).enumerate() {
             let (first, block) = (index / deep * COLUMNS, index % deep * DEPTH);
-            let rows: [&[bf16]; COLUMNS] = std::array::from_fn(|column| {
-                let row = if first + column < tokens { keys.row(first + column) } else { &[] };
-                row.get(block..).unwrap_or_default()
-            });
-            let whole = rows.map(|row| row.first_chunk::<DEPTH>());
-            if whole.iter().all(Option::is_some) {
-                let rows = whole.map(|row| row.unwrap_or(&[bf16::ZERO; DEPTH]));
-                for (pair, line) in tile.chunks_exact_mut(2 * COLUMNS).enumerate() {
-                    for (row, places) in rows.iter().zip(line.chunks_exact_mut(2)) {
-                        (places[0], places[1]) = (row[2 * pair], row[2 * pair + 1]);
-                    }
-                }
-            } else {
-                for (column, row) in rows.iter().enumerate() {
-                    for place in 0..DEPTH {
-                        let value = row.get(place).copied().unwrap_or(bf16::ZERO);
-                        tile[(place / 2 * COLUMNS + column) * 2 + place % 2] = value;
-                    }
-                }
+            // Where the padding begins, rows are parts of what products read.
+            let mut padded = [[bf16::ZERO; DEPTH]; COLUMNS];
+            let mut rows = [&[bf16::ZERO; DEPTH]; COLUMNS];
+            for ((token, row), padded) in (first..tokens).zip(&mut rows).zip(&mut padded) {
+                *row = piece(&keys.row(token)[block..], padded);
             }
+            turn(rows, tile);
         }
         let mut packed_values = Brain::take(pool, width.div_ceil(COLUMNS) * long * TILE);
         for (index, tile) in packed_values.values_mut().chunks_exact_mut(TILE).enumerate() {
             let (first, block) = (index / long * COLUMNS, index % long * DEPTH);
             for (pair, both) in tile.chunks_exact_mut(2 * COLUMNS).enumerate() {
                 // Two tokens side by side.
-                let rows = [0, 1].map(|half| {
-                    let token = block + 2 * pair + half;
-                    let row: &[bf16] = if token < tokens { values.row(token) } else { &[] };
-                    row.get(first..).unwrap_or_default()
-                });
-                if let [Some(a), Some(b)] = rows.map(|row| row.first_chunk::<COLUMNS>()) {
-                    for (places, (&a, &b)) in both.chunks_exact_mut(2).zip(a.iter().zip(b)) {
-                        (places[0], places[1]) = (a, b);
-                    }
-                } else {
-                    for (column, places) in both.chunks_exact_mut(2).enumerate() {
-                        let value = |row: &[bf16]| row.get(column).copied().unwrap_or(bf16::ZERO);
-                        (places[0], places[1]) = (value(rows[0]), value(rows[1]));
-                    }
-                }
+                let mut padded = [[bf16::ZERO; COLUMNS]; 2];
+                let [a, b] = &mut padded;
+                let row = |token| if token < tokens { &values.row(token)[first..] } else { &[] };
+                let token = block + 2 * pair;
+                interleave([piece(row(token), a), piece(row(token + 1), b)], both);
             }
         }
         Head { keys: packed_keys, values: packed_values, tokens, width }
+    }
+}
+
+/// The first values of a row; zeros, which `padded` holds, behind one that is shorter.
+fn piece<'a, const N: usize>(row: &'a [bf16], padded: &'a mut [bf16; N]) -> &'a [bf16; N] {
+    if let Some(piece) = row.first_chunk() {
+        return piece;
+    }
+    padded[..row.len()].copy_from_slice(row);
+    padded
+}
+
+/// A line of a tile of two rows' values in turns.
+fn interleave([a, b]: [&[bf16; COLUMNS]; 2], line: &mut [bf16]) {
+    for (places, (&a, &b)) in line.chunks_exact_mut(2).zip(a.iter().zip(b)) {
+        (places[0], places[1]) = (a, b);
     }
 }

@@ -208,9 +208,7 @@ impl Backend for CpuBf16 {
             .try_into()
             .map_err(|_| Error::internal("a linear layer's weight has not two axes"))?;
         let bias = bias.as_ref().map(HostTensor::data);
-        let values = weight.data();
-        let at = |_: usize, input: usize, output: usize| values[output * inputs + input];
-        let weight = Packed::new(&self.pool, [1, inputs, outputs], bias, at);
+        let weight = Packed::of(&self.pool, [1, inputs, outputs], bias, weight.data());
         self.weights.fetch_add(weight.bytes(), Ordering::Relaxed);
         Ok(Linear { weight })
     }

@@ -304,7 +304,8 @@ impl<'a> Source<'a> {
             Ok(across) => (tile % across * ROWS).saturating_sub(x),
             Err(_) => 0,
         };
-        std::array::from_fn(|row| {
+        let mut places = [NOWHERE; ROWS];
+        for (row, found) in places.iter_mut().enumerate() {
             let inside = x < w && y < h && row >= done;
             let (line, column) = ((sample0 + sample) * height + y0 + y, x0 + x);
             let place = match self.places {
@@ -317,8 +318,11 @@ impl<'a> Source<'a> {
             {
                 (y, x) = (y + 1, 0);
             }
-            if inside { place as u32 } else { NOWHERE }
-        })
+            if inside {
+                *found = place as u32;
+            }
+        }
+        places
     }
 
     /// What two tiles are computed of, the second being the first again where there is but one.

@@ -161,8 +161,9 @@ unsafe fn part<S: Narrow, const COUNT: usize, const NV: usize>(
                     let a = first.wrapping_add(block * DEPTH + tap);
                     for pair in 0..DEPTH / 2 {
                         let mut pairs = [S::pairs(b[0].add(pair * 2 * COLUMNS)); NV];
-                        for (pairs, b) in pairs.iter_mut().zip(b).skip(1) {
-                            *pairs = S::pairs(b.add(pair * 2 * COLUMNS));
+                        // By number: adapters of iterators are not always made part of the loop, at every pair.
+                        for vector in 1..NV {
+                            pairs[vector] = S::pairs(b[vector].add(pair * 2 * COLUMNS));
                         }
                         for (row, sums) in sums.iter_mut().enumerate() {
                             let value = S::same_pair(a.add(row * operand.pitch + 2 * pair));

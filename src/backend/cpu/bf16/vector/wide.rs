@@ -7,22 +7,22 @@
 use super::{Kernel, Narrow, power};
 use crate::backend::cpu::simd::Simd;
 use crate::backend::cpu::simd::x86::{Avx2, Avx512};
-use half::bf16;
+use half::{bf16, f16};
 use std::arch::x86_64::*;
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn avx2<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: the instructions are on in this function; the operands are the caller's promise.
     unsafe { kernel.run::<Avx2>() }
 }
 
-#[target_feature(enable = "avx512f,avx2,fma")]
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
 pub(super) unsafe fn avx512<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: as for `avx2`.
     unsafe { kernel.run::<Avx512>() }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
 pub(super) unsafe fn avx512bf16<K: Kernel>(kernel: K) -> K::Output {
     // SAFETY: as for `avx2`.
     unsafe { kernel.run::<Avx512Bf16>() }
@@ -162,6 +162,11 @@ impl Simd for Avx512Bf16 {
     unsafe fn store(self, at: *mut f32) {
         // SAFETY: as for `load`.
         unsafe { self.0.store(at) }
+    }
+    #[inline(always)]
+    unsafe fn of_half(at: *const f16) -> Self {
+        // SAFETY: as for `load`.
+        Avx512Bf16(unsafe { Avx512::of_half(at) })
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
