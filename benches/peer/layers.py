@@ -17,13 +17,15 @@ import torch
 import torch.nn.functional as F
 
 LAYER = re.compile(r"^\| (.+?) \| ([\d.]+) \| (\d+) \| (.+?) \|$")
+PEAK = re.compile(r"^products in the registers: (\d+) GMAC/s$", re.MULTILINE)
 
 
 def ours(program, level, layers, precision):
-    """Name, milliseconds and GMAC/s of each layer."""
+    """Name, milliseconds and GMAC/s of each layer; GMAC/s of products that touch no memory."""
     run = subprocess.run([program, level, layers, precision], check=True, stdout=subprocess.PIPE, text=True)
     found = [LAYER.match(line) for line in run.stdout.splitlines()]
-    return {m[1]: (float(m[2]), float(m[3])) for m in found if m and m[1] != "layer"}
+    layers = {m[1]: (float(m[2]), float(m[3])) for m in found if m and m[1] != "layer"}
+    return layers, float((PEAK.search(run.stdout) or [0, 0])[1])
 
 
 def peer(name, kind):
@@ -72,17 +74,22 @@ def main():
     kind = {"f32": torch.float32, "bf16": torch.bfloat16}[arguments.precision]
     print(f"{arguments.precision}, ours at level {arguments.level}, PyTorch {torch.__version__} at "
           f"{os.environ.get('ONEDNN_MAX_CPU_ISA', 'its best level')}, {arguments.threads} threads, best of {arguments.rounds} rounds\n")
-    print("| layer | ours, ms | GMAC/s | PyTorch, ms | GMAC/s | ratio |\n|---|---|---|---|---|---|", flush=True)
-    measured = {}
+    print("| layer | ours, ms | GMAC/s | of the peak | PyTorch, ms | GMAC/s | ratio |\n|---|---|---|---|---|---|---|", flush=True)
+    measured, peak = {}, 0
     for _ in range(arguments.rounds):
-        for name, (mine, rate) in ours(arguments.program, arguments.level, arguments.layers, arguments.precision).items():
+        layers, highest = ours(arguments.program, arguments.level, arguments.layers, arguments.precision)
+        peak = max(peak, highest)
+        for name, (mine, rate) in layers.items():
             work = peer(name, kind)
             if work is not None:
                 measured.setdefault(name, []).append((mine, rate, best(work)))
     for name, rounds in measured.items():
         mine, rate, _ = min(rounds)
         theirs = min(peer_ms for _, _, peer_ms in rounds)
-        print(f"| {name} | {mine:.2f} | {rate:.0f} | {theirs:.2f} | {rate * mine / theirs:.0f} | {theirs / mine:.2f} |", flush=True)
+        share = f"{100 * rate / peak:.0f} %" if peak else "not known"
+        print(f"| {name} | {mine:.2f} | {rate:.0f} | {share} | {theirs:.2f} | {rate * mine / theirs:.0f} | {theirs / mine:.2f} |", flush=True)
+    if peak:
+        print(f"\nproducts in the registers: {peak:.0f} GMAC/s")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@
 use super::finish::Write;
 use super::norm::normalize_line;
 use super::packed::Packed;
+use super::padded::{Padded, Window, band_bytes, padded_bytes};
 use super::product::{product_here, share};
-use super::source::{Frame, Padded, Places, Source, band_bytes, padded_bytes};
+use super::source::{Frame, Places, Source};
 use super::statistics::Factors;
 use super::tensor::Tensor;
 use super::tile::ROWS;
@@ -61,14 +62,10 @@ pub(super) struct Part<'a> {
     pub(super) finish: Write<'a>,
 }
 
-/// What a copy of pictures with `zeros` around them takes, in bytes, if no more than `whole` are to be copied.
-pub(super) fn copied_bytes(
-    shape: [usize; 4],
-    zeros: [[usize; 2]; 2],
-    step: usize,
-    whole: usize,
-) -> Option<usize> {
-    Some(padded_bytes(shape, zeros, step)).filter(|&bytes| bytes <= whole)
+/// What a copy of pictures takes, in bytes, with what `window` reads around them, if no more than `whole` are to be
+/// copied.
+pub(super) fn copied_bytes(shape: [usize; 4], window: Window, whole: usize) -> Option<usize> {
+    Some(padded_bytes(shape, window)).filter(|&bytes| bytes <= whole)
 }
 
 /// How the grid is cut: strips of so many columns, in tasks of so many lines, so many of them in a band.

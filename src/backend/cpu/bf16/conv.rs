@@ -4,8 +4,9 @@
 use super::band::{self, Filling, Part, Pictures};
 use super::finish::{Result16, Write};
 use super::packed::{DEPTH, Packed};
+use super::padded::{Padded, Window};
 use super::product::product;
-use super::source::{Padded, Places, Source};
+use super::source::{Places, Source};
 use super::tensor::Tensor;
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::memory::Pool;
@@ -45,9 +46,14 @@ pub(super) fn copied_bytes(x: Operand) -> u64 {
     if whole && !x.normed && is_point(x.kernel, x.spec) {
         return 0;
     }
-    let zeros = [[x.spec.before; 2], [x.spec.after; 2]];
     let most = if x.resized { usize::MAX } else { band::WHOLE };
-    band::copied_bytes(x.joined(), zeros, x.spec.stride, most).unwrap_or_default() as u64
+    band::copied_bytes(x.joined(), window(x.kernel, x.spec), most).unwrap_or_default() as u64
+}
+
+/// What a convolution reads of a picture and around it.
+fn window(kernel: [usize; 2], spec: ConvSpec) -> Window {
+    let ConvSpec { before, after, stride, .. } = spec;
+    Window { before: [before; 2], after: [after; 2], columns: kernel[1], step: stride }
 }
 
 /// Whether a kernel reads one pixel for each of the same size.
@@ -120,14 +126,14 @@ impl Conv {
         }
     }
 
-    /// Zeros before and after a picture of `size` such that every kernel lies within, and the geometry; an error
-    /// where the picture is smaller than a kernel.
-    pub(super) fn geometry(&self, size: [usize; 2]) -> Result<(Geometry, [[usize; 2]; 2])> {
+    /// The geometry over a picture of `size`, and what is read of it and around it; an error where the picture is smaller
+    /// than a kernel.
+    pub(super) fn geometry(&self, size: [usize; 2]) -> Result<(Geometry, Window)> {
         let geometry = Geometry::new(self.kernel, self.spec, size).ok_or_else(|| {
             let ([h, w], [kh, kw]) = (size, self.kernel);
             Error::internal(format!("{h}x{w} pixels are fewer than a kernel of {kh}x{kw}"))
         })?;
-        Ok((geometry, [[self.spec.before; 2], [self.spec.after; 2]]))
+        Ok((geometry, window(self.kernel, self.spec)))
     }
 
     /// conv(x) + add, copies of up to `whole` bytes being made whole.
@@ -138,16 +144,16 @@ impl Conv {
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
         let [n, h, w, first] = x.first.shape;
-        let (geometry, zeros) = self.geometry([h, w])?;
+        let (geometry, window) = self.geometry([h, w])?;
         let point = is_point(self.kernel, self.spec);
         if let Some(source) = Source::plain(x).filter(|_| point) {
             return Ok(self.product(level, pool, &source, [n, h, w], add));
         }
         let shape = [n, h, w, first + x.second.map_or(0, Tensor::channels)];
-        if band::copied_bytes(shape, zeros, self.spec.stride, whole).is_none() {
+        if band::copied_bytes(shape, window, whole).is_none() {
             return Ok(self.run_bands(level, pool, x, Filling::Same, &geometry, add));
         }
-        let padded = Padded::copied(pool, x, [h, w], zeros, self.spec.stride);
+        let padded = Padded::copied(pool, x, [h, w], window);
         Ok(self.run_padded(level, pool, &padded, n, &geometry, add))
     }
 
@@ -216,20 +222,22 @@ impl Conv {
         let doubled = match &self.form {
             Form::Enlarged { doubled, .. } if size == [2 * h, 2 * w] => doubled,
             _ => {
-                let (geometry, zeros) = self.geometry(size)?;
-                let padded = Padded::copied(pool, x.into(), size, zeros, self.spec.stride);
+                let (geometry, window) = self.geometry(size)?;
+                let padded = Padded::copied(pool, x.into(), size, window);
                 return Ok(self.run_padded(level, pool, &padded, n, &geometry, Add::Nothing));
             }
         };
         let shape = [n, size[0], size[1], self.outputs];
         let mut out = Result16::new(pool, shape);
-        let (kernel, zeros) = ([2, 2], [[1, 1]; 2]);
+        let kernel = [2, 2];
+        // Of 2x2 pixels, wherever they lie under the 3x3 around a pixel.
+        let window = Window { before: [1, 1], after: [1, 1], columns: 3, step: 1 };
         let parts = [0, 1, 2, 3].map(|parity| {
             let (corner, weight) = ([parity / 2, parity % 2], &doubled[parity]);
             let finish = Write::new(out.shared(), Activation::Identity, &Add::Nothing, weight);
             Part { kernel, corner, places: Places::Every2(corner), weight, finish }
         });
-        if band::copied_bytes(x.shape, zeros, 1, whole).is_none() {
+        if band::copied_bytes(x.shape, window, whole).is_none() {
             let pictures = Pictures {
                 x: x.into(),
                 filling: Filling::Same,
@@ -242,7 +250,7 @@ impl Conv {
             unsafe { band::convolve(level, pool, &pictures, &parts) }
             return Ok(out.tensor(shape));
         }
-        let padded = Padded::copied(pool, x.into(), [h, w], zeros, 1);
+        let padded = Padded::copied(pool, x.into(), [h, w], window);
         for Part { corner, places, weight, finish, .. } in &parts {
             let geometry =
                 Geometry { kernel, stride: 1, before: [1, 1], output: [h, w], enlarged: [h, w] };

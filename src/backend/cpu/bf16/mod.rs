@@ -17,6 +17,7 @@ mod heads;
 mod instructions;
 mod norm;
 mod packed;
+mod padded;
 mod product;
 mod source;
 mod statistics;
@@ -39,13 +40,14 @@ pub(in crate::backend) use conv::Conv;
 use finish::{Gate, Result16, Write};
 use norm::{Target, normalize};
 use packed::{COLUMNS, Packed};
+use padded::{Padded, Window};
 use product::product;
-use source::{Layout, Padded, Places, Source};
+use source::{Places, Source};
 use statistics::Factors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 pub(in crate::backend) use tensor::Tensor;
-use tensor::{Brain, Data};
+use tensor::{Brain, Data, Layout};
 
 /// The backend of the machine's own processor, bf16.
 pub struct CpuBf16 {
@@ -120,7 +122,7 @@ impl CpuBf16 {
             }
             let rows = x.shape[..3].iter().product();
             let flat = Tensor { shape: [1, 1, rows, x.channels()], data: x.data.clone() };
-            let padded = Padded::copied(&self.pool, (&flat).into(), [1, rows], [[0; 2]; 2], 1);
+            let padded = Padded::copied(&self.pool, (&flat).into(), [1, rows], Window::pixel());
             let source = Source::padded(&padded, 1, &source::pixels(rows), [0, 0], Places::Same);
             product(self.level, &source, weight, finish)
         }
@@ -255,10 +257,10 @@ impl Backend for CpuBf16 {
         add: Add<'_, Tensor>,
     ) -> Result<Tensor> {
         let [n, h, w, _] = x.first.shape;
-        let (geometry, zeros) = conv.geometry([h, w])?;
+        let (geometry, window) = conv.geometry([h, w])?;
         let (level, pool) = (self.level, &self.pool);
         let shape = [n, h, w, norm.scale.len()];
-        let copied = band::copied_bytes(shape, zeros, geometry.stride, self.whole);
+        let copied = band::copied_bytes(shape, window, self.whole);
         if let (NormSpec::Group { groups, epsilon }, None) = (norm.spec, copied) {
             return Ok(self.with_sources(x, |x| {
                 let factors = Factors::new(level, x, groups, epsilon, norm);
@@ -266,10 +268,11 @@ impl Backend for CpuBf16 {
                 self.with_add(add, |add| conv.run_bands(level, pool, x, filling, &geometry, add))
             }));
         }
-        let mut padded = Padded::new(pool, shape, zeros, geometry.stride);
+        let mut padded = Padded::new(pool, shape, window);
         let target = padded.target();
         // SAFETY: `padded` has room for all channels of each pixel.
         self.with_sources(x, |x| unsafe { normalize(level, x, norm, activation, target) });
+        padded.shift();
         self.with_add(add, |add| Ok(conv.run_padded(level, pool, &padded, n, &geometry, add)))
     }
 

@@ -8,9 +8,8 @@
 
 use super::function::{gelu, silu};
 use super::product::share;
-use super::source::Layout;
 use super::statistics::{Factors, SHARE};
-use super::tensor::Tensor;
+use super::tensor::{Layout, Tensor};
 use super::vector::{Kernel, Narrow, narrow_some, run, widen_some};
 use crate::backend::cpu::finish::load_some;
 use crate::backend::cpu::level::Level;

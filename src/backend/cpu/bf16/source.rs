@@ -1,167 +1,14 @@
 //! In: activations. Out: [`Source`], the rows of a product in tiles of 16 whose rows lie at one distance from
-//! each other: pixels side by side in a line, or on a line with the borders between the lines of a picture that is
-//! padded with zeros. So nothing is unrolled in memory, and whoever reads a tile needs a place and a distance.
+//! each other: pixels side by side in a line, or on through all lines and what lies between them. So nothing is unrolled
+//! in memory, and whoever reads a tile needs a place and a distance.
 
-use super::norm::Target;
 use super::packed::DEPTH;
-use super::tensor::{Brain, Tensor};
+use super::padded::Padded;
+use super::tensor::{Layout, Tensor};
 use super::tile::{Operand, ROWS};
 use crate::backend::Sources;
-use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::rows::Geometry;
 use half::bf16;
-use rayon::prelude::*;
-use std::sync::Arc;
-
-/// Fewer values than this are not worth another thread.
-const SHARE: usize = 1 << 15;
-
-/// Where the values of an activation lie: from value to value of the first axes, in values.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub(super) sample: usize,
-    pub(super) line: usize,
-    pub(super) pixel: usize,
-    /// Of the first pixel's first channel.
-    pub(super) start: usize,
-}
-
-impl Layout {
-    /// That of a tensor.
-    pub(super) fn dense([_, h, w, c]: [usize; 4]) -> Self {
-        Layout { sample: h * w * c, line: w * c, pixel: c, start: 0 }
-    }
-}
-
-/// Pictures with zeros around them, whose channels fill whole blocks.
-pub(super) struct Padded {
-    values: Brain,
-    pub(super) layout: Layout,
-    /// Blocks of channels, of which a pixel may have one more that is never read.
-    blocks: usize,
-    /// Height and width with the zeros.
-    size: [usize; 2],
-}
-
-/// Values of a pixel that holds `blocks` blocks of channels: pixels an even number of cache lines apart share few
-/// places of a cache.
-fn pixel_of(blocks: usize) -> usize {
-    (blocks + usize::from(blocks.is_multiple_of(2))) * DEPTH
-}
-
-/// What [`Padded::new`] takes for the same, in bytes.
-pub(super) fn padded_bytes(
-    [n, h, w, c]: [usize; 4],
-    [before, after]: [[usize; 2]; 2],
-    step: usize,
-) -> usize {
-    let blocks = c.div_ceil(DEPTH).max(1);
-    let pixel = if before == [0, 0] { blocks * DEPTH } else { pixel_of(blocks) };
-    let pixels = (h + before[0] + after[0]).saturating_mul(w + before[1] + after[1]);
-    let all = n.saturating_mul(pixels).saturating_add(ROWS * step);
-    all.saturating_mul(pixel).saturating_mul(size_of::<bf16>())
-}
-
-/// What [`Padded::band`] takes for the same, in bytes.
-pub(super) fn band_bytes([h, w, c]: [usize; 3], step: usize) -> usize {
-    (h * w + ROWS * step) * pixel_of(c.div_ceil(DEPTH).max(1)) * size_of::<bf16>()
-}
-
-impl Padded {
-    /// Room for a band of `h` x `w` pixels, zeros around them included, of `c` channels; who fills it writes all of
-    /// them, channels as for [`Padded::new`]. Results are `step` pixels apart.
-    pub(super) fn band(pool: &Arc<Pool>, [h, w, c]: [usize; 3], step: usize) -> Self {
-        let blocks = c.div_ceil(DEPTH).max(1);
-        let pixel = pixel_of(blocks);
-        let values = Brain::take(pool, (h * w + ROWS * step) * pixel);
-        let layout = Layout { sample: h * w * pixel, line: w * pixel, pixel, start: 0 };
-        Padded { values, layout, blocks, size: [h, w] }
-    }
-
-    /// All of it.
-    pub(super) fn values_mut(&mut self) -> &mut [bf16] {
-        self.values.values_mut()
-    }
-
-    /// Channels that are read.
-    pub(super) fn channels(&self) -> usize {
-        self.blocks * DEPTH
-    }
-
-    /// Room for `samples` pictures of `h` x `w` pixels, whose borders are zero already; who fills it writes all
-    /// channels of each pixel, zeros behind the last. Results are `step` pixels apart.
-    pub(super) fn new(
-        pool: &Arc<Pool>,
-        [n, h, w, c]: [usize; 4],
-        [before, after]: [[usize; 2]; 2],
-        step: usize,
-    ) -> Self {
-        let blocks = c.div_ceil(DEPTH).max(1);
-        let pixel = if before == [0, 0] { blocks * DEPTH } else { pixel_of(blocks) };
-        let size = [h + before[0] + after[0], w + before[1] + after[1]];
-        let (line, sample) = (size[1] * pixel, size[0] * size[1] * pixel);
-        let start = before[0] * line + before[1] * pixel;
-        // The last tile may reach beyond the last result by all its other rows.
-        let beyond = ROWS * step * pixel;
-        let mut values = Brain::take(pool, n * sample + beyond);
-        for picture in values.values_mut().chunks_exact_mut(sample.max(1)).take(n) {
-            picture[..before[0] * line].fill(bf16::ZERO);
-            picture[(before[0] + h) * line..].fill(bf16::ZERO);
-            for row in picture[before[0] * line..(before[0] + h) * line].chunks_exact_mut(line) {
-                row[..before[1] * pixel].fill(bf16::ZERO);
-                row[(before[1] + w) * pixel..].fill(bf16::ZERO);
-            }
-        }
-        let layout = Layout { sample, line, pixel, start };
-        Padded { values, layout, blocks, size }
-    }
-
-    /// For normalised values.
-    pub(super) fn target(&mut self) -> Target {
-        let channels = self.channels();
-        Target { values: self.values.values_mut().as_mut_ptr(), layout: self.layout, channels }
-    }
-
-    /// The sources, enlarged to `enlarged` by nearest neighbour, with zeros around them.
-    pub(super) fn copied(
-        pool: &Arc<Pool>,
-        x: Sources<'_, Tensor>,
-        [height, width]: [usize; 2],
-        zeros: [[usize; 2]; 2],
-        step: usize,
-    ) -> Self {
-        let [n, h, w, first] = x.first.shape;
-        let channels = first + x.second.map_or(0, Tensor::channels);
-        let mut padded = Padded::new(pool, [n, height, width, channels], zeros, step);
-        let Layout { line, pixel, start, .. } = padded.layout;
-        let lines = padded.size[0];
-        let (left, above) = (start % line, start / line);
-        let row = |(index, out): (usize, &mut [bf16])| {
-            let (sample, y) = (index / lines, index % lines);
-            if sample >= n || y < above || y >= above + height {
-                return;
-            }
-            let y = (y - above) * h / height;
-            for (column, out) in out[left..].chunks_exact_mut(pixel).take(width).enumerate() {
-                let from = (sample * h + y) * w + column * w / width;
-                let mut filled = 0;
-                for source in [Some(x.first), x.second].into_iter().flatten() {
-                    let c = source.channels();
-                    out[filled..filled + c].copy_from_slice(&source.values()[from * c..][..c]);
-                    filled += c;
-                }
-                out[filled..].fill(bf16::ZERO);
-            }
-        };
-        let values = padded.values.values_mut();
-        if values.len() < SHARE {
-            values.chunks_mut(line).enumerate().for_each(row);
-        } else {
-            values.par_chunks_mut(line).with_min_len(4).enumerate().for_each(row);
-        }
-        padded
-    }
-}
 
 /// Some inputs of the rows.
 struct Segment<'a> {
@@ -243,10 +90,11 @@ impl<'a> Source<'a> {
         let Layout { sample, line, pixel, .. } = x.layout;
         let [h, w] = geometry.output;
         let [kh, kw] = geometry.kernel;
-        let taps = (0..kh * kw).map(|tap| tap / kw * line + tap % kw * pixel).collect();
+        let side = x.side();
+        let taps = (0..kh * kw).map(|tap| tap / kw * line + tap % kw * side).collect();
         let step = geometry.stride;
-        let start = corner[0] * line + corner[1] * pixel;
-        // In lines, or on through the borders between them, whichever wastes less.
+        let start = corner[0] * line + corner[1] * side;
+        // In lines, or on through what lies between them, whichever wastes less.
         let (across, apart) = (w.div_ceil(ROWS), step * line / (step * pixel));
         let through = ((h.max(1) - 1) * apart + w).div_ceil(ROWS);
         let (tiles, line_tiles) = if w >= ROWS && across * h <= through {
@@ -255,7 +103,7 @@ impl<'a> Source<'a> {
             (through, Err(apart))
         };
         let layout = Layout { sample, line: step * line, pixel: step * pixel, start };
-        let segments = vec![Segment { values: x.values.values(), layout, blocks: x.blocks }];
+        let segments = vec![Segment { values: x.values(), layout, blocks: x.blocks() }];
         let frame = Frame { first: [0; 3], size: [h, w] };
         Source { segments, taps, grid: [samples, h, w], tiles, line: line_tiles, places, frame }
     }

@@ -46,6 +46,23 @@ pub(super) enum Data {
     Full(Full),
 }
 
+/// Where the values of an activation lie: from value to value of the first axes, in values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) sample: usize,
+    pub(super) line: usize,
+    pub(super) pixel: usize,
+    /// Of the first pixel's first channel.
+    pub(super) start: usize,
+}
+
+impl Layout {
+    /// That of a tensor.
+    pub(super) fn dense([_, h, w, c]: [usize; 4]) -> Self {
+        Layout { sample: h * w * c, line: w * c, pixel: c, start: 0 }
+    }
+}
+
 /// An activation (samples, height, width, channels).
 #[derive(Clone)]
 pub struct Tensor {
