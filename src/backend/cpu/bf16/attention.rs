@@ -10,6 +10,8 @@
 
 use super::head::{Head, Part};
 use super::packed::{COLUMNS, DEPTH};
+#[cfg(target_arch = "x86_64")]
+use super::pair;
 use super::product::share;
 use super::tensor::Brain;
 use super::tile::Meanwhile;
@@ -307,25 +309,31 @@ pub(super) fn attend<'a>(
         return;
     }
     let (tokens, width) = (queries(0, 0).rows(), queries(0, 0).width);
-    let (blocks, pitch) = (tokens.div_ceil(QUERIES), heads * width);
+    #[cfg(target_arch = "x86_64")]
+    let size = if pair::fits(level, head(0, 0), causal) { pair::QUERIES } else { QUERIES };
+    #[cfg(not(target_arch = "x86_64"))]
+    let size = QUERIES;
+    let (blocks, pitch) = (tokens.div_ceil(size), heads * width);
     let out = Rows { at: out.as_mut_ptr(), pitch };
     let worth = samples * heads * tokens * head(0, 0).tokens * width >= 1 << 18;
     share(samples * heads * blocks, worth, |index| {
         let out = &out;
         let (block, index) = (index % blocks, index / blocks);
         let (part, sample) = (index % heads, index / heads);
-        let first = block * QUERIES;
+        let (first, queries, head) = (block * size, queries(sample, part), head(sample, part));
+        let count = size.min(tokens - first);
         let place = (sample * tokens + first) * pitch + part * width;
-        let block = Block {
-            level,
-            queries: queries(sample, part),
-            first,
-            count: QUERIES.min(tokens - first),
-            head: head(sample, part),
-            causal,
-            scratch: &mut Scratch::new(pool, width),
-            out: Rows { at: out.at.wrapping_add(place), pitch },
-        };
+        let out = Rows { at: out.at.wrapping_add(place), pitch };
+        #[cfg(target_arch = "x86_64")]
+        if size == pair::QUERIES {
+            let scratch = &mut pair::Scratch::new(pool);
+            let Rows { at: out, pitch } = out;
+            let pair = pair::Pair { queries, first, count, head, scratch, out, pitch };
+            // SAFETY: all heads have the same tokens and width; no two tasks share both queries and head.
+            return unsafe { run(level, pair) };
+        }
+        let scratch = &mut Scratch::new(pool, width);
+        let block = Block { level, queries, first, count, head, causal, scratch, out };
         // SAFETY: no two tasks share both queries and head.
         unsafe { run(level, block) }
     });

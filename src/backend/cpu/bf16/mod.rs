@@ -18,6 +18,8 @@ mod instructions;
 mod norm;
 mod packed;
 mod padded;
+#[cfg(target_arch = "x86_64")]
+mod pair;
 mod product;
 mod source;
 mod statistics;

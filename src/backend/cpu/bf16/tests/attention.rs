@@ -18,6 +18,10 @@ fn attention_is_its_sum() {
             [1, 300, 3, 32, 4],
             [3, 49, 1, 96, 1],
             [1, 600, 1, 20, 8],
+            // Whole blocks of 64 tokens, whose highest scores are far above the first's, or not.
+            [2, 256, 2, 64, 1],
+            [1, 192, 3, 40, 60],
+            [1, 320, 1, 64, 12],
             [1, 150, 1, 512, 1],
         ] {
             let c = heads * width;
@@ -78,7 +82,7 @@ fn what_is_no_number_stays_none_in_attention() {
     for cpu in levels() {
         let mut source = Source(8);
         // The largest of a block of keys, the first of the next, and a width that fills no tile.
-        for (tokens, width) in [(70, 20), (300, 64)] {
+        for (tokens, width) in [(70, 20), (300, 64), (128, 64)] {
             let (heads, c) = (2, 2 * width);
             let pitch = 3 * c;
             // A number of a query, of a key, of a value, of the second head.
