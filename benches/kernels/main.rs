@@ -183,7 +183,8 @@ impl Peak {
         }
     }
 
-    /// Measures for about so many seconds, 2 ms at the most.
+    /// Measures for about so many seconds, 2 ms at the most: what each thread does, all of them together. Where they don't run
+    /// at the same moment this is more than they can do together, and the shares of it are too small.
     fn measure(&self, seconds: f64) {
         // 12 products a round, one a cycle or half of that.
         let rounds = (seconds.clamp(1e-4, 2e-3) * 1.5e8) as usize;

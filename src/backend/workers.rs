@@ -19,7 +19,8 @@ const MOST: usize = 1024;
 pub(crate) struct Workers(Option<Arc<ThreadPool>>);
 
 impl Workers {
-    /// Whoever calls, for devices that compute by themselves.
+    /// Whoever calls, for devices that compute by themselves, and for tests: what is shared among threads is then shared
+    /// among those of the pool that the caller is in, or of rayon's own.
     pub(crate) fn caller() -> Self {
         Workers(None)
     }

@@ -62,6 +62,9 @@ impl<'a> LoadMeter<'a> {
     }
 }
 
+/// Bytes of a tensor whose memory the next one uses: few are larger, and memory is short while those are packed.
+const KEPT: usize = 16 << 20;
+
 /// The weights of one network.
 pub(crate) struct Weights<'a> {
     network: String,
@@ -70,7 +73,7 @@ pub(crate) struct Weights<'a> {
     /// What the files call a tensor, where that is another name, for messages.
     names: HashMap<String, String>,
     meter: &'a LoadMeter<'a>,
-    /// Those of the tensor that was read last, whose memory the next one uses.
+    /// Those of the tensor that was read last, if they are no more than [`KEPT`].
     bytes: Vec<u8>,
 }
 
@@ -218,6 +221,9 @@ impl<'a> Weights<'a> {
             .run(|| decode(bytes, entry.dtype))
             .ok_or_else(|| Error::internal(format!("tensor {own} cannot be decoded")))?;
         self.meter.advance(bytes.len() as u64)?;
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
         self.meter.numbers.set(self.meter.numbers.get() + data.len() as u64);
         self.meter.fingerprint.add(&self.network, name, shape, &data);
         HostTensor::new(shape, data)

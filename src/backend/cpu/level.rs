@@ -12,7 +12,7 @@ use std::fmt;
 pub enum Level {
     /// What every processor of the architecture has.
     Portable,
-    /// x86-64 with AVX2 and FMA: 8 values at a time.
+    /// x86-64 with AVX2, FMA and F16C: 8 values at a time.
     Avx2,
     /// x86-64 with AVX-512 F: 16 values at a time.
     Avx512,

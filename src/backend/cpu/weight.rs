@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn weights_of_f16_take_half_the_memory_and_lose_nothing() {
-        let pool = Arc::default();
+        let pool: Arc<Pool> = Arc::default();
         let levels = [Level::Portable, Level::Avx2, Level::Avx512];
         for level in levels.into_iter().filter(|level| level.is_available()) {
             for (step, bytes) in [(0.125, 2), (0.1, 4)] {
@@ -377,34 +377,40 @@ mod tests {
 
     #[test]
     fn panels_hold_the_matrix() {
-        for outputs in [1, 3, 8, 20, 64, 70] {
-            let packed = Packed::new(
-                Level::Portable,
-                &Arc::default(),
-                [5, outputs],
-                Some(&vec![2.0; outputs]),
-                |i, o| (i * 100 + o) as f32,
-            );
-            for output in 0..outputs {
+        let pool: Arc<Pool> = Arc::default();
+        let levels = [Level::Portable, Level::Avx2, Level::Avx512];
+        let available = levels.into_iter().filter(|level| level.is_available());
+        for (level, outputs) in available.flat_map(|l| [1, 3, 8, 20, 64, 70].map(|o| (l, o))) {
+            let size = [5, outputs];
+            // Files have it in either order.
+            let values = |turned: bool| -> Vec<f32> {
+                let place =
+                    |i: usize| if turned { (i % 5, i / 5) } else { (i / outputs, i % outputs) };
+                (0..5 * outputs).map(place).map(|(i, o)| (i * 100 + o) as f32).collect()
+            };
+            let (rows, columns) = (values(false), values(true));
+            let bias = vec![2.0; outputs];
+            // In memory that was used before.
+            let dirty = || pool.take(1 << 16).values_mut().fill(f32::NAN);
+            dirty();
+            let at = |i: usize, o: usize| (i * 100 + o) as f32;
+            let packed = Packed::new(level, &pool, size, Some(&bias), at);
+            dirty();
+            let row = |input: usize| &rows[input * outputs..][..outputs];
+            let of_rows = Packed::of_rows(level, &pool, size, row);
+            dirty();
+            let column = |output: usize| &columns[output * 5..][..5];
+            let of_columns = Packed::of_columns(level, &pool, size, column);
+            for output in 0..packed.bias.len() {
                 let (panel, column) = (output / packed.width, output % packed.width);
                 for input in 0..5 {
-                    assert_eq!(packed.panel(panel, input)[column], (input * 100 + output) as f32);
+                    let wanted = if output < outputs { at(input, output) } else { 0.0 };
+                    for packed in [&packed, &of_rows, &of_columns] {
+                        assert_eq!(packed.panel(panel, input)[column], wanted);
+                    }
                 }
-                assert_eq!(packed.bias[output], 2.0);
+                assert_eq!(packed.bias[output], if output < outputs { 2.0 } else { 0.0 });
             }
-            // The same from memory in either order.
-            let matrix: Vec<f32> =
-                (0..5 * outputs).map(|i| (i / outputs * 100 + i % outputs) as f32).collect();
-            let turned: Vec<f32> = (0..5 * outputs).map(|i| (i % 5 * 100 + i / 5) as f32).collect();
-            let size = [5, outputs];
-            let rows = Packed::of_rows(Level::Portable, &Arc::default(), size, |i| {
-                &matrix[i * outputs..][..outputs]
-            });
-            let columns = Packed::of_columns(Level::Portable, &Arc::default(), size, |o| {
-                &turned[o * 5..][..5]
-            });
-            assert_eq!(rows.values.values(), packed.values.values());
-            assert_eq!(columns.values.values(), packed.values.values());
         }
     }
 }

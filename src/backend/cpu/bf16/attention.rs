@@ -310,7 +310,9 @@ pub(super) fn attend<'a>(
     }
     let (tokens, width) = (queries(0, 0).rows(), queries(0, 0).width);
     #[cfg(target_arch = "x86_64")]
-    let size = if pair::fits(level, head(0, 0), causal) { pair::QUERIES } else { QUERIES };
+    let paired = pair::fits(level, head(0, 0), causal);
+    #[cfg(target_arch = "x86_64")]
+    let size = if paired { pair::QUERIES } else { QUERIES };
     #[cfg(not(target_arch = "x86_64"))]
     let size = QUERIES;
     let (blocks, pitch) = (tokens.div_ceil(size), heads * width);
@@ -325,11 +327,12 @@ pub(super) fn attend<'a>(
         let place = (sample * tokens + first) * pitch + part * width;
         let out = Rows { at: out.at.wrapping_add(place), pitch };
         #[cfg(target_arch = "x86_64")]
-        if size == pair::QUERIES {
+        if paired {
             let scratch = &mut pair::Scratch::new(pool);
             let Rows { at: out, pitch } = out;
             let pair = pair::Pair { queries, first, count, head, scratch, out, pitch };
-            // SAFETY: all heads have the same tokens and width; no two tasks share both queries and head.
+            // SAFETY: `fits` has seen the level, and the tokens and the width that all heads have; no two tasks share both
+            // queries and head.
             return unsafe { run(level, pair) };
         }
         let scratch = &mut Scratch::new(pool, width);

@@ -8,7 +8,7 @@
 use super::finish::Write;
 use super::norm::normalize_line;
 use super::packed::Packed;
-use super::padded::{Padded, Window, band_bytes, padded_bytes};
+use super::padded::{Padded, band_bytes};
 use super::product::{product_here, share};
 use super::source::{Frame, Places, Source};
 use super::statistics::Factors;
@@ -60,12 +60,6 @@ pub(super) struct Part<'a> {
     pub(super) places: Places,
     pub(super) weight: &'a Packed,
     pub(super) finish: Write<'a>,
-}
-
-/// What a copy of pictures takes, in bytes, with what `window` reads around them, if no more than `whole` are to be
-/// copied.
-pub(super) fn copied_bytes(shape: [usize; 4], window: Window, whole: usize) -> Option<usize> {
-    Some(padded_bytes(shape, window)).filter(|&bytes| bytes <= whole)
 }
 
 /// How the grid is cut: strips of so many columns, in tasks of so many lines, so many of them in a band.

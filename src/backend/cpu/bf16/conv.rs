@@ -47,13 +47,15 @@ pub(super) fn copied_bytes(x: Operand) -> u64 {
         return 0;
     }
     let most = if x.resized { usize::MAX } else { band::WHOLE };
-    band::copied_bytes(x.joined(), window(x.kernel, x.spec), most).unwrap_or_default() as u64
+    let fitting = window(x.kernel, x.spec).fitting(x.joined(), most);
+    fitting.map_or(0, |(_, bytes)| bytes as u64)
 }
 
 /// What a convolution reads of a picture and around it.
 fn window(kernel: [usize; 2], spec: ConvSpec) -> Window {
     let ConvSpec { before, after, stride, .. } = spec;
-    Window { before: [before; 2], after: [after; 2], columns: kernel[1], step: stride }
+    let (before, after) = ([before; 2], [after; 2]);
+    Window { before, after, columns: kernel[1], step: stride, spread: true }
 }
 
 /// Whether a kernel reads one pixel for each of the same size.
@@ -150,9 +152,9 @@ impl Conv {
             return Ok(self.product(level, pool, &source, [n, h, w], add));
         }
         let shape = [n, h, w, first + x.second.map_or(0, Tensor::channels)];
-        if band::copied_bytes(shape, window, whole).is_none() {
+        let Some((window, _)) = window.fitting(shape, whole) else {
             return Ok(self.run_bands(level, pool, x, Filling::Same, &geometry, add));
-        }
+        };
         let padded = Padded::copied(pool, x, [h, w], window);
         Ok(self.run_padded(level, pool, &padded, n, &geometry, add))
     }
@@ -231,13 +233,13 @@ impl Conv {
         let mut out = Result16::new(pool, shape);
         let kernel = [2, 2];
         // Of 2x2 pixels, wherever they lie under the 3x3 around a pixel.
-        let window = Window { before: [1, 1], after: [1, 1], columns: 3, step: 1 };
+        let window = Window { before: [1, 1], after: [1, 1], columns: 3, step: 1, spread: true };
         let parts = [0, 1, 2, 3].map(|parity| {
             let (corner, weight) = ([parity / 2, parity % 2], &doubled[parity]);
             let finish = Write::new(out.shared(), Activation::Identity, &Add::Nothing, weight);
             Part { kernel, corner, places: Places::Every2(corner), weight, finish }
         });
-        if band::copied_bytes(x.shape, window, whole).is_none() {
+        let Some((window, _)) = window.fitting(x.shape, whole) else {
             let pictures = Pictures {
                 x: x.into(),
                 filling: Filling::Same,
@@ -249,7 +251,7 @@ impl Conv {
             // SAFETY: each of the four writes pixels of its own.
             unsafe { band::convolve(level, pool, &pictures, &parts) }
             return Ok(out.tensor(shape));
-        }
+        };
         let padded = Padded::copied(pool, x.into(), [h, w], window);
         for Part { corner, places, weight, finish, .. } in &parts {
             let geometry =

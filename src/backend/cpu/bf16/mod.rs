@@ -262,14 +262,15 @@ impl Backend for CpuBf16 {
         let (geometry, window) = conv.geometry([h, w])?;
         let (level, pool) = (self.level, &self.pool);
         let shape = [n, h, w, norm.scale.len()];
-        let copied = band::copied_bytes(shape, window, self.whole);
-        if let (NormSpec::Group { groups, epsilon }, None) = (norm.spec, copied) {
+        let fitting = window.fitting(shape, self.whole);
+        if let (NormSpec::Group { groups, epsilon }, None) = (norm.spec, fitting) {
             return Ok(self.with_sources(x, |x| {
                 let factors = Factors::new(level, x, groups, epsilon, norm);
                 let filling = Filling::Normed(&factors, activation);
                 self.with_add(add, |add| conv.run_bands(level, pool, x, filling, &geometry, add))
             }));
         }
+        let window = fitting.map_or(window, |(window, _)| window);
         let mut padded = Padded::new(pool, shape, window);
         let target = padded.target();
         // SAFETY: `padded` has room for all channels of each pixel.

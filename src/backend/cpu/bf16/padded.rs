@@ -27,12 +27,14 @@ pub(super) struct Window {
     pub(super) columns: usize,
     /// From result to result, in pixels.
     pub(super) step: usize,
+    /// Whether the picture may be copied once for each column.
+    pub(super) spread: bool,
 }
 
 impl Window {
     /// A pixel for each result.
     pub(super) fn pixel() -> Self {
-        Window { before: [0; 2], after: [0; 2], columns: 1, step: 1 }
+        Window { before: [0; 2], after: [0; 2], columns: 1, step: 1, spread: false }
     }
 
     /// How many copies of a picture of `h` x `w` pixels are made: one for each column if that saves a tenth of the tiles.
@@ -40,7 +42,7 @@ impl Window {
         let across = self.before[1] + self.after[1];
         // A line of results is as long as one of the picture.
         let same = self.step == 1 && across > 0 && across + 1 == self.columns;
-        if !same || h == 0 || w == 0 {
+        if !self.spread || !same || h == 0 || w == 0 {
             return 1;
         }
         let lines = if w < ROWS { usize::MAX } else { w.div_ceil(ROWS).saturating_mul(h) };
@@ -48,6 +50,14 @@ impl Window {
         let whole = h.saturating_mul(w).div_ceil(ROWS);
         let saves = whole.saturating_mul(10) <= lines.min(through).saturating_mul(9);
         if saves { self.columns } else { 1 }
+    }
+
+    /// How pictures of `shape` are to be copied, and the bytes that this takes: as it is, or once only, whichever is no
+    /// more than `whole` bytes; none if both are.
+    pub(super) fn fitting(self, shape: [usize; 4], whole: usize) -> Option<(Self, usize)> {
+        let once = Window { spread: false, ..self };
+        let all = [self, once].map(|window| (window, padded_bytes(shape, window)));
+        all.into_iter().find(|(_, bytes)| *bytes <= whole)
     }
 
     /// Height and width of a copy, and how many there are.
@@ -250,20 +260,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_too_large_in_copies_is_copied_once() {
+        let window = Window { before: [1, 1], after: [1, 1], columns: 3, step: 1, spread: true };
+        let shape = [4, 8, 8, 2560];
+        let (three, bytes) = window.fitting(shape, usize::MAX).unwrap();
+        assert_eq!((three.spread, bytes), (true, padded_bytes(shape, window)));
+        let (one, fewer) = window.fitting(shape, bytes - 1).unwrap();
+        assert_eq!((one.spread, fewer), (false, padded_bytes(shape, one)));
+        assert!(2 * fewer < bytes);
+        assert!(window.fitting(shape, fewer - 1).is_none());
+    }
+
+    #[test]
     fn a_picture_is_read_the_same_whether_it_is_copied_once_or_for_each_column() {
-        let pool = Arc::default();
-        let window = Window { before: [1, 1], after: [1, 1], columns: 3, step: 1 };
-        // Width and height, and whether there are copies for each column.
+        let pool: Arc<Pool> = Arc::default();
+        let window = Window { before: [1, 1], after: [1, 1], columns: 3, step: 1, spread: true };
+        // Height and width, and whether there are copies for each column.
         let cases = [
             (8, 8, true),
             (12, 12, true),
             (5, 3, true),
             (1, 1, false),
             (16, 16, false),
-            (2, 17, true),
+            (2, 17, false),
+            (20, 20, true),
         ];
         for (h, w, many) in cases {
             let (n, c) = (2, 40);
+            // Memory that was used before.
+            pool.take(1 << 19).values_mut().fill(f32::NAN);
             let mut values = Brain::take(&pool, n * h * w * c);
             for (index, value) in values.values_mut().iter_mut().enumerate() {
                 *value = bf16::from_f32((index % 251 + 1) as f32);

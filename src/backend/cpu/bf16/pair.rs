@@ -1,5 +1,5 @@
 //! In: 32 queries, a head of 64 values or a little less, whose tokens are whole blocks of 64. Out: their attention by
-//! the processor's own products of matrices: what every block of Stable Diffusion 2.0 but the smallest asks for.
+//! the processor's own products of matrices: all self-attention of Stable Diffusion 2.0 at 512x512.
 //!
 //! Queries, and weights later, stay in four registers while keys and values pass by. A register's sums are stored
 //! between the next one's products, for a product waits for stores that stand together, but not for one; and the rows
@@ -33,6 +33,8 @@ const WIDTH: usize = 2 * DEPTH;
 const ROWS: usize = 2;
 /// From row to row of sums, in bytes.
 const PITCH: usize = 4 * KEYS;
+/// Rows of queries and of weights are alike, and so are those of scores and of what is mixed.
+const _: () = assert!(WIDTH == KEYS && KEYS == 2 * DEPTH && QUERIES == 32 && COLUMNS == 16);
 /// What a sum of weights may grow to, as a power of 2, before the reference score moves.
 const MOST: f32 = 40.0;
 

@@ -221,7 +221,7 @@ fn transformer_layers_are_their_sums() {
 fn neither_batch_nor_threads_show() {
     for cpu in levels() {
         let mut source = Source(6);
-        let x = source.tensor(&[5, 12, 10, 64]);
+        let x = source.tensor(&[5, 16, 10, 64]);
         let (weight, bias) = (source.tensor(&[96, 64, 3, 3]), source.tensor(&[96]));
         let conv = cpu.conv(weight, Some(bias), ConvSpec::same(1)).unwrap();
         let weight = source.tensor(&[96, 96, 3, 3]);
@@ -234,16 +234,20 @@ fn neither_batch_nor_threads_show() {
             let x = cpu.upload(x).unwrap();
             let silu = Activation::Silu;
             let x = cpu.norm_conv2d((&x).into(), &norm, silu, &conv, Add::Nothing).unwrap();
-            let x = cpu.upsample_conv2d(&x, 24, 20, &enlarging).unwrap();
+            let x = cpu.upsample_conv2d(&x, 32, 20, &enlarging).unwrap();
             let x = cpu.dense(&x, &qkv, Activation::Identity, Add::Nothing).unwrap();
-            cpu.download(&cpu.self_attention(&x, 3, false).unwrap()).unwrap().into_data()
+            // Heads of 32 and of 48, which are attended to in different ways.
+            let attended = [3, 2].map(|heads| cpu.self_attention(&x, heads, false).unwrap());
+            attended.map(|x| cpu.download(&x).unwrap().into_data())
         };
         let together = pass(&x);
-        let size = 12 * 10 * 64;
+        let (size, attended) = (16 * 10 * 64, 32 * 20 * 96);
         for sample in 0..5 {
             let alone = x.data()[sample * size..(sample + 1) * size].to_vec();
-            let alone = pass(&HostTensor::new([1, 12, 10, 64], alone).unwrap());
-            assert_eq!(alone, together[sample * 24 * 20 * 96..(sample + 1) * 24 * 20 * 96]);
+            let alone = pass(&HostTensor::new([1, 16, 10, 64], alone).unwrap());
+            for (alone, together) in alone.iter().zip(&together) {
+                assert_eq!(alone, &together[sample * attended..(sample + 1) * attended]);
+            }
         }
         for threads in [1, 2, 3, 8] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -37,7 +37,7 @@ pub(super) trait Narrow: Simd {
     unsafe fn same_pair(at: *const bf16) -> Self::Pairs;
     /// self + the products of both halves of the pairs.
     unsafe fn dot(self, a: Self::Pairs, b: Self::Pairs) -> Self;
-    /// 2^self to 12 bits at least, for values below 127; 0 far below -126.
+    /// 2^self to 12 bits at least, for values below 127; 0 far below -126, more than 2^126 above.
     unsafe fn exp2(self) -> Self;
     /// The largest of all lanes.
     unsafe fn highest(self) -> f32;
