@@ -84,6 +84,46 @@ fn frames_of_a_batch_are_decoded_while_the_next_is_denoised() {
 }
 
 #[test]
+fn once_a_picture_cannot_be_made_no_more_are_denoised() {
+    let (played, _guard) = machine();
+    let model = tiny();
+    let session = session(&model);
+    // In three batches, each of which is one evaluation; a decode counts as two.
+    let times: Vec<f64> = (0..40).map(|i| f64::from(i) / 39.0).collect();
+    let evaluations = session.evaluations(&times).unwrap() as f64;
+    let share = |left: f64| (evaluations - left) / (evaluations + 80.0) - 1e-9;
+    played.set("failure", 1);
+    played.set("fail second", 1);
+    let fractions = Mutex::new(Vec::new());
+    let call = Call::new().on_progress(|progress| {
+        if progress.stage == Stage::Denoise {
+            let mut fractions = fractions.lock().unwrap();
+            let begun = fractions.last().is_some_and(|&fraction| fraction >= share(2.0));
+            fractions.push(progress.fraction);
+            // The second batch waits until the first one's decode has failed, and a while for that to be known.
+            if begun && played.get("failing second") != 0 {
+                for _ in 0..6000 {
+                    if played.get("failing second") == 0 {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    let error = session.render_many(&times, &call).unwrap_err();
+    drop(call);
+    assert_eq!(played.get("failing second"), 0, "no decode failed: {error}");
+    let denoised = fractions.into_inner().unwrap().into_iter().fold(0.0, f64::max);
+    assert!(denoised >= share(2.0), "{denoised} of it was denoised when a decode failed");
+    assert!(denoised < share(0.0), "all was denoised after a decode had failed");
+    // The device is none the worse for it.
+    assert_eq!(session.render_many(&times[..3], &Call::new()).unwrap().len(), 3);
+}
+
+#[test]
 fn a_picture_is_whole_when_the_weights_have_gone_before_it_was_made() {
     let (played, _guard) = machine();
     // Another model has weights in the same piece of memory, so that it stays with the device.

@@ -51,8 +51,12 @@ impl Tree {
     ) -> Result<Vec<(Vec<usize>, T)>> {
         let (call, beside) = (meter.call(), self.model().decodes_beside());
         let mut left: Vec<usize> = (0..wanted.len()).collect();
-        let mut begun = Vec::new();
+        let mut begun: Vec<(Vec<usize>, Pending<T>)> = Vec::new();
         let mut decode = |known: &Trails| -> Result<()> {
+            // No more is denoised once a picture can't be made.
+            if let Some(error) = begun.iter().find_map(|(_, pending)| pending.failure()) {
+                return Err(error);
+            }
             let of = |index: usize| known.get(&wanted[index].0);
             let (there, rest): (Vec<usize>, Vec<usize>) =
                 left.iter().partition(|&&index| of(index).is_some());

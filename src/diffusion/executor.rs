@@ -218,6 +218,15 @@ impl<T: 'static> Pending<T> {
     }
 }
 
+impl<T> Pending<T> {
+    /// Why the work has failed, if it has by now: whoever has more to begin need not. Nothing waits, and it is told once.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        let mut state = self.ticket.state.lock();
+        let failed = matches!(state.outcome, Some(Err(_)));
+        if failed { state.outcome.take()?.err() } else { None }
+    }
+}
+
 /// On every way out, a callback's panic included.
 impl<T> Drop for Pending<T> {
     fn drop(&mut self) {

@@ -40,7 +40,7 @@ pub fn built() -> &'static Path {
             std::fs::read_dir(&kernels).unwrap().map(|entry| entry.unwrap().path()).collect();
         sources.retain(|path| path.extension().is_some_and(|e| e != "fatbin"));
         sources.sort();
-        for source in sources.iter().chain([&driver]) {
+        for source in sources.iter().chain([&driver, &driver.with_file_name("state.hpp")]) {
             std::fs::read(source).unwrap().hash(&mut hasher);
         }
         let name = format!("played-{:016x}", hasher.finish());

@@ -50,7 +50,7 @@ impl Two<'_> {
     }
 
     /// Their inputs under the last tap, in so many parts; those under the others were read by the rows before, or nearly
-    /// all.
+    /// all. (Not where a small picture is copied for each column; but it is small.)
     fn ahead(&self, parts: usize) -> Ahead {
         let Operand { at, pitch, taps, .. } = self.operands[0];
         let tap = taps.last().copied().unwrap_or_default();
