@@ -160,13 +160,16 @@ impl Entry {
     }
 }
 
+/// Makes values of as many little-endian numbers.
+type Convert = fn(&[u8], &mut [f32]);
+
 /// Numbers that one thread converts at a time.
 const PART: usize = 1 << 16;
 
 /// The values of little-endian `bytes` as f32; all three types convert without loss. Large tensors are shared among the
 /// threads of the pool that this runs in: most of the time goes into memory that is touched for the first time.
 pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    let (size, convert): (usize, fn(&[u8], &mut [f32])) = match dtype {
+    let (size, convert): (usize, Convert) = match dtype {
         Dtype::F32 => (4, |bytes, values| {
             let numbers = bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number));
             values.iter_mut().zip(numbers).for_each(|(value, number)| *value = number);
