@@ -1,11 +1,12 @@
 //! Single layers of Stable Diffusion 2.0 at 512x512, each with the share that it reaches of what the processor's
-//! products can do when they touch no memory, which is measured in the same run. (In f32 a convolution may reach more
-//! than all of it: Winograd's method multiplies less than is counted here.)
+//! products can do when they touch no memory, which is measured in the same run. (A convolution may reach more than all
+//! of it: Winograd's method multiplies less than is counted here.)
 //!
 //! ```text
-//! cargo bench --bench kernels [-- LEVEL [LAYER [PRECISION [cold]]]]
+//! cargo bench --bench kernels [-- LEVEL [LAYER [PRECISION [cold] [direct]]]]
 //!     LAYER: part of a layer's name; PRECISION: f32 or bf16 (default)
 //!     cold: each run has operands of its own, as a network's layers do
+//!     direct: not by Winograd's method, in bf16
 //! ```
 //!
 //! `benches/peer/layers.py` puts PyTorch beside it.
@@ -306,12 +307,14 @@ fn main() -> Outcome {
     };
     let wanted = arguments.next().unwrap_or_default();
     let precision: Precision = arguments.next().as_deref().unwrap_or("bf16").parse()?;
-    let cold = arguments.next().is_some_and(|word| word == "cold");
+    let words: Vec<String> = arguments.collect();
+    let [cold, direct] = ["cold", "direct"].map(|wanted| words.iter().any(|word| word == wanted));
     if precision == Precision::F32 {
         let peak = Peak::of(level.min(Level::Avx512));
         Bench { cpu: Cpu::new(level), peak, wanted, cold }.all(level)
     } else {
-        Bench { cpu: CpuBf16::new(level), peak: Peak::of(level), wanted, cold }.all(level)
+        let cpu = if direct { CpuBf16::direct(level) } else { CpuBf16::new(level) };
+        Bench { cpu, peak: Peak::of(level), wanted, cold }.all(level)
     }
 }
 

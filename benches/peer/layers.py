@@ -1,7 +1,7 @@
 """Single layers of Stable Diffusion 2.0 by ours and by PyTorch's oneDNN, beside each other in one run.
 
     cargo bench --bench kernels --no-run            # prints the program's path
-    python benches/peer/layers.py PROGRAM [--level amx] [--precision bf16] [--layers 3x3] [--rounds 3]
+    python benches/peer/layers.py PROGRAM [--level amx] [--precision bf16] [--direct] [--layers 3x3] [--rounds 3]
 
 PROGRAM measures ours (benches/kernels); each round runs it, then the same layers by `torch.nn.functional` (convolutions in channels-last order, `linear`, `scaled_dot_product_attention`), of which oneDNN computes the first two: the best
 of all repetitions counts on both sides, for whatever else the machine does only adds to it. ONEDNN_MAX_CPU_ISA in the environment
@@ -20,9 +20,9 @@ LAYER = re.compile(r"^\| (.+?) \| ([\d.]+) \| (\d+) \| (.+?) \|$")
 PEAK = re.compile(r"^products in the registers: (\d+) GMAC/s$", re.MULTILINE)
 
 
-def ours(program, level, layers, precision):
+def ours(program, level, layers, precision, direct):
     """Name, milliseconds and GMAC/s of each layer; GMAC/s of products that touch no memory."""
-    run = subprocess.run([program, level, layers, precision], check=True, stdout=subprocess.PIPE, text=True)
+    run = subprocess.run([program, level, layers, precision, *["direct"] * direct], check=True, stdout=subprocess.PIPE, text=True)
     found = [LAYER.match(line) for line in run.stdout.splitlines()]
     layers = {m[1]: (float(m[2]), float(m[3])) for m in found if m and m[1] != "layer"}
     return layers, float((PEAK.search(run.stdout) or [0, 0])[1])
@@ -64,6 +64,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--level", default="best")
     parser.add_argument("--precision", default="bf16", choices=("f32", "bf16"))
+    parser.add_argument("--direct", action="store_true", help="ours not by Winograd's method (bf16)")
     parser.add_argument("--layers", default="", help="part of a layer's name")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -77,7 +78,7 @@ def main():
     print("| layer | ours, ms | GMAC/s | of the peak | PyTorch, ms | GMAC/s | ratio |\n|---|---|---|---|---|---|---|", flush=True)
     measured, peak = {}, 0
     for _ in range(arguments.rounds):
-        layers, highest = ours(arguments.program, arguments.level, arguments.layers, arguments.precision)
+        layers, highest = ours(arguments.program, arguments.level, arguments.layers, arguments.precision, arguments.direct)
         peak = max(peak, highest)
         for name, (mine, rate) in layers.items():
             work = peer(name, kind)

@@ -31,6 +31,8 @@ pub struct Operand {
     pub normed: bool,
     /// Whether it is first enlarged to another size than twice its own.
     pub resized: bool,
+    /// Channels of the result.
+    pub outputs: usize,
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
     /// The geometry of the convolution.

@@ -97,8 +97,8 @@ impl Shapes {
     /// What a convolution copies of its operand.
     fn copied(&self, x: Sources<'_, Outline>, normed: bool, conv: &Conv) -> Held {
         let (shape, second) = (x.first.0.shape, x.second.map_or(0, |second| second.0.shape[3]));
-        let (kernel, spec) = (conv.kernel, conv.spec);
-        let x = Operand { shape, second, normed, resized: false, kernel, spec };
+        let Conv { outputs, kernel, spec } = *conv;
+        let x = Operand { shape, second, normed, resized: false, outputs, kernel, spec };
         self.held(shape, (self.footprint.copied)(x))
     }
 
@@ -194,10 +194,10 @@ impl Backend for Shapes {
         width: usize,
         conv: &Conv,
     ) -> Result<Outline> {
-        let ([n, h, w, c], kernel, spec) = (x.0.shape, conv.kernel, conv.spec);
+        let ([n, h, w, c], &Conv { outputs, kernel, spec }) = (x.0.shape, conv);
         let resized = [height, width] != [2 * h, 2 * w];
         let shape = if resized { [n, height, width, c] } else { [n, h, w, c] };
-        let x_read = Operand { shape, second: 0, normed: false, resized, kernel, spec };
+        let x_read = Operand { shape, second: 0, normed: false, resized, outputs, kernel, spec };
         let _copied = self.held(shape, (self.footprint.copied)(x_read));
         self.convolved(x, conv, [height, width])
     }

@@ -14,6 +14,7 @@ use super::source::{Frame, Places, Source};
 use super::statistics::Factors;
 use super::tensor::Tensor;
 use super::tile::ROWS;
+use super::winograd::{self, Transformed};
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::rows::Geometry;
@@ -59,6 +60,8 @@ pub(super) struct Part<'a> {
     pub(super) corner: [usize; 2],
     pub(super) places: Places,
     pub(super) weight: &'a Packed,
+    /// The weights of Winograd's method, where it is done by these.
+    pub(super) transformed: Option<&'a Transformed>,
     pub(super) finish: Write<'a>,
 }
 
@@ -70,7 +73,8 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(pictures: &Pictures<'_>, channels: usize) -> Self {
+    /// `step`: lines and columns that are computed together.
+    fn new(pictures: &Pictures<'_>, channels: usize, step: usize) -> Self {
         let Pictures { window: [lines, columns], stride, grid: [h, w], .. } = *pictures;
         let samples = pictures.x.first.shape[0];
         let bytes = |lines: usize, across: usize| {
@@ -85,9 +89,10 @@ impl Cut {
         let strips = w.div_ceil(across.max(1));
         let tasks = 4 * rayon::current_num_threads();
         let down = h.div_ceil(tasks.div_ceil((samples * strips).max(1))).max(2);
+        let down = down.next_multiple_of(step);
         let mut band = down;
-        while band > 1 && bytes(of(band), across) > BAND {
-            band -= 1;
+        while band > step && bytes(of(band), across) > BAND {
+            band -= step;
         }
         Cut { across, down, band }
     }
@@ -174,7 +179,8 @@ pub(super) unsafe fn convolve(
     let Pictures { x, window, stride, grid: [h, w], .. } = *pictures;
     let channels = x.first.channels() + x.second.map_or(0, Tensor::channels);
     let samples = x.first.shape[0];
-    let cut = Cut::new(pictures, channels);
+    let step = if parts.iter().any(|part| part.transformed.is_some()) { 2 } else { 1 };
+    let cut = Cut::new(pictures, channels, step);
     let (strips, pieces) = (w.div_ceil(cut.across.max(1)), h.div_ceil(cut.down));
     let widest = |columns: usize| (columns.max(1) - 1) * stride + window[1];
     let lines_of = |results: usize| (results - 1) * stride + window[0];
@@ -209,6 +215,15 @@ pub(super) unsafe fn convolve(
                     enlarged: output,
                 };
                 let frame = Frame { first: [sample, line, band.columns.start], size: [h, w] };
+                if let Some(weights) = part.transformed {
+                    let grid = [1, output[0], output[1]];
+                    let pictures = winograd::Pictures { padded: &band.padded, grid, frame };
+                    // SAFETY: tasks and their bands have pixels of the grid of their own.
+                    unsafe {
+                        winograd::convolve(level, pool, pictures, weights, &part.finish, false);
+                    }
+                    continue;
+                }
                 let source = Source::padded(&band.padded, 1, &geometry, part.corner, part.places);
                 // SAFETY: tasks and their bands have pixels of the grid of their own.
                 unsafe { product_here(level, &source.within(frame), part.weight, &part.finish) };

@@ -6,8 +6,9 @@ use super::finish::{Result16, Write};
 use super::packed::{DEPTH, Packed};
 use super::padded::{Padded, Window};
 use super::product::product;
-use super::source::{Places, Source};
+use super::source::{Frame, Places, Source};
 use super::tensor::Tensor;
+use super::winograd::{self, Transformed};
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::memory::Pool;
 use crate::backend::cpu::rows::Geometry;
@@ -28,6 +29,8 @@ pub struct Conv {
 enum Form {
     /// One product over the pixels under the kernel.
     Direct(Packed),
+    /// 16 products over patches.
+    Winograd(Box<Transformed>),
     /// For a picture that is enlarged to twice its size: a small convolution for each of four pixels. For other
     /// sizes a plain one, which is worked out when it is wanted first.
     /// It then adds to the `weights` of all.
@@ -41,13 +44,15 @@ fn enlarges(kernel: [usize; 2], spec: ConvSpec) -> bool {
 }
 
 /// What a convolution copies of its operand before it begins, in bytes.
-pub(super) fn copied_bytes(x: Operand) -> u64 {
+pub(super) fn copied_bytes(level: Level, x: Operand) -> u64 {
     let whole = x.shape[3].is_multiple_of(DEPTH) && x.second.is_multiple_of(DEPTH);
     if whole && !x.normed && is_point(x.kernel, x.spec) {
         return 0;
     }
     let most = if x.resized { usize::MAX } else { band::WHOLE };
-    let fitting = window(x.kernel, x.spec).fitting(x.joined(), most);
+    let transformed = winograd::suits(level, x.kernel, x.spec, [x.joined()[3], x.outputs]);
+    let window = Window { spread: !transformed, ..window(x.kernel, x.spec) };
+    let fitting = window.fitting(x.joined(), most);
     fitting.map_or(0, |(_, bytes)| bytes as u64)
 }
 
@@ -64,15 +69,26 @@ fn is_point(kernel: [usize; 2], spec: ConvSpec) -> bool {
 }
 
 /// What the packed weights of a convolution (outputs, channels, height, width) will take, in bytes.
-pub(super) fn packed_bytes([outputs, channels, kh, kw]: [usize; 4], spec: ConvSpec) -> u64 {
-    let taps = if enlarges([kh, kw], spec) { 4 * 4 } else { kh * kw };
+pub(super) fn packed_bytes(
+    level: Level,
+    [outputs, channels, kh, kw]: [usize; 4],
+    spec: ConvSpec,
+) -> u64 {
+    let transformed = winograd::suits(level, [kh, kw], spec, [channels, outputs]);
+    let taps = if transformed {
+        16
+    } else if enlarges([kh, kw], spec) {
+        4 * 4
+    } else {
+        kh * kw
+    };
     super::packed::packed_bytes([taps, channels, outputs])
 }
 
 impl Conv {
-    /// `weight` is (outputs, channels, height, width).
+    /// `weight` is (outputs, channels, height, width). `direct`: not by Winograd's method.
     pub(super) fn new(
-        pool: &Arc<Pool>,
+        (level, direct, pool): (Level, bool, &Arc<Pool>),
         weight: &HostTensor,
         bias: Option<&HostTensor>,
         spec: ConvSpec,
@@ -90,6 +106,9 @@ impl Conv {
             };
             let doubled = Box::new(doubled(pool, [channels, outputs], bias, at));
             Form::Enlarged { doubled, direct: OnceLock::new(), weights: Arc::clone(weights) }
+        } else if !direct && winograd::suits(level, [kh, kw], spec, [channels, outputs]) {
+            let transformed = Transformed::new(pool, [channels, outputs], bias, values);
+            Form::Winograd(Box::new(transformed))
         } else {
             Form::Direct(Packed::of(pool, [taps, channels, outputs], bias, values))
         };
@@ -102,14 +121,24 @@ impl Conv {
     fn bytes(&self) -> u64 {
         match &self.form {
             Form::Direct(direct) => direct.bytes(),
+            Form::Winograd(transformed) => transformed.bytes(),
             Form::Enlarged { doubled, .. } => doubled.iter().map(Packed::bytes).sum(),
         }
     }
 
-    /// The weights as one product has them.
+    /// The transformed weights, where it is done by these.
+    fn transformed(&self) -> Option<&Transformed> {
+        match &self.form {
+            Form::Winograd(transformed) => Some(transformed),
+            _ => None,
+        }
+    }
+
+    /// The weights as one product has them; for Winograd's method those of one of its matrices.
     fn plain(&self, pool: &Arc<Pool>) -> &Packed {
         match &self.form {
             Form::Direct(direct) => direct,
+            Form::Winograd(transformed) => transformed.any(),
             Form::Enlarged { doubled, direct, weights } => {
                 if let Some(made) = direct.get() {
                     return made;
@@ -135,7 +164,9 @@ impl Conv {
             let ([h, w], [kh, kw]) = (size, self.kernel);
             Error::internal(format!("{h}x{w} pixels are fewer than a kernel of {kh}x{kw}"))
         })?;
-        Ok((geometry, window(self.kernel, self.spec)))
+        // Patches are read from a single copy.
+        let spread = self.transformed().is_none();
+        Ok((geometry, Window { spread, ..window(self.kernel, self.spec) }))
     }
 
     /// conv(x) + add, copies of up to `whole` bytes being made whole.
@@ -169,8 +200,17 @@ impl Conv {
         geometry: &Geometry,
         add: Add<'_, Tensor>,
     ) -> Tensor {
-        let source = Source::padded(x, samples, geometry, [0, 0], Places::Same);
         let [h, w] = geometry.output;
+        if let Some(transformed) = self.transformed() {
+            let mut out = Result16::new(pool, [samples, h, w, self.outputs]);
+            let finish = Write::new(out.shared(), Activation::Identity, &add, transformed.any());
+            let frame = Frame { first: [0; 3], size: [h, w] };
+            let pictures = winograd::Pictures { padded: x, grid: [samples, h, w], frame };
+            // SAFETY: `out` has a value for each pixel and output.
+            unsafe { winograd::convolve(level, pool, pictures, transformed, &finish, true) }
+            return out.tensor([samples, h, w, self.outputs]);
+        }
+        let source = Source::padded(x, samples, geometry, [0, 0], Places::Same);
         self.product(level, pool, &source, [samples, h, w], add)
     }
 
@@ -189,7 +229,8 @@ impl Conv {
         let mut out = Result16::new(pool, shape);
         let weight = self.plain(pool);
         let finish = Write::new(out.shared(), Activation::Identity, &add, weight);
-        let part = Part { kernel, corner: [0, 0], places: Places::Same, weight, finish };
+        let (corner, transformed) = ([0, 0], self.transformed());
+        let part = Part { kernel, corner, places: Places::Same, weight, transformed, finish };
         let pictures = Pictures { x, filling, before, window: kernel, stride, grid: [h, w] };
         // SAFETY: `out` has a value for each pixel and output.
         unsafe { band::convolve(level, pool, &pictures, &[part]) }
@@ -237,7 +278,14 @@ impl Conv {
         let parts = [0, 1, 2, 3].map(|parity| {
             let (corner, weight) = ([parity / 2, parity % 2], &doubled[parity]);
             let finish = Write::new(out.shared(), Activation::Identity, &Add::Nothing, weight);
-            Part { kernel, corner, places: Places::Every2(corner), weight, finish }
+            Part {
+                kernel,
+                corner,
+                places: Places::Every2(corner),
+                weight,
+                transformed: None,
+                finish,
+            }
         });
         let Some((window, _)) = window.fitting(x.shape, whole) else {
             let pictures = Pictures {

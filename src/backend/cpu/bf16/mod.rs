@@ -30,6 +30,7 @@ mod tests;
 mod tile;
 mod units;
 mod vector;
+mod winograd;
 
 use crate::backend::cpu::memory::{Pool, SLACK_BYTES, Tensor as Full};
 use crate::backend::cpu::{Cpu, Level, Norm};
@@ -61,6 +62,8 @@ pub struct CpuBf16 {
     full: Cpu,
     /// Pictures of which a convolution would have to copy more bytes are convolved in bands.
     whole: usize,
+    /// Whether no convolution is done by Winograd's method.
+    direct: bool,
 }
 
 /// A linear layer.
@@ -73,7 +76,13 @@ impl CpuBf16 {
     pub fn new(level: Level) -> Self {
         let level = if level.is_available() { level } else { Level::best() };
         let full = Cpu::new(level);
-        CpuBf16 { level, pool: Arc::default(), weights: Arc::default(), full, whole: band::WHOLE }
+        let (pool, weights) = (Arc::default(), Arc::default());
+        CpuBf16 { level, pool, weights, full, whole: band::WHOLE, direct: false }
+    }
+
+    /// The same without Winograd's method, to measure what share of all products a convolution reaches.
+    pub fn direct(level: Level) -> Self {
+        CpuBf16 { direct: true, ..CpuBf16::new(level) }
     }
 
     /// The same, all of whose convolutions of pictures of more than one pixel go in bands.
@@ -196,14 +205,21 @@ impl Backend for CpuBf16 {
             idle: SLACK_BYTES as u64,
             // A task's block of rows and sums.
             thread: 3 << 20,
-            conv: |shape, spec, _| conv::packed_bytes(shape, spec),
+            conv: match self.level {
+                Level::Amx => |shape, spec, _| conv::packed_bytes(Level::Amx, shape, spec),
+                _ => |shape, spec, _| conv::packed_bytes(Level::Avx512Bf16, shape, spec),
+            },
             linear: |[outputs, inputs], _| packed::packed_bytes([1, inputs, outputs]),
-            copied: conv::copied_bytes,
+            copied: match self.level {
+                Level::Amx => |x| conv::copied_bytes(Level::Amx, x),
+                _ => |x| conv::copied_bytes(Level::Avx512Bf16, x),
+            },
         }
     }
 
     fn conv(&self, weight: HostTensor, bias: Option<HostTensor>, spec: ConvSpec) -> Result<Conv> {
-        Conv::new(&self.pool, &weight, bias.as_ref(), spec, &self.weights)
+        let means = (self.level, self.direct, &self.pool);
+        Conv::new(means, &weight, bias.as_ref(), spec, &self.weights)
     }
 
     fn linear(&self, weight: HostTensor, bias: Option<HostTensor>) -> Result<Linear> {

@@ -182,6 +182,11 @@ impl Padded {
         }
     }
 
+    /// Height and width with the zeros, of pictures that are copied once.
+    pub(super) fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
     pub(super) fn values(&self) -> &[bf16] {
         self.values.values()
     }
