@@ -75,13 +75,8 @@ pub(super) fn packed_bytes(
     spec: ConvSpec,
 ) -> u64 {
     let transformed = winograd::suits(level, [kh, kw], spec, [channels, outputs]);
-    let taps = if transformed {
-        16
-    } else if enlarges([kh, kw], spec) {
-        4 * 4
-    } else {
-        kh * kw
-    };
+    // 16 places of a patch, or four taps for each of four pixels.
+    let taps = if transformed || enlarges([kh, kw], spec) { 16 } else { kh * kw };
     super::packed::packed_bytes([taps, channels, outputs])
 }
 

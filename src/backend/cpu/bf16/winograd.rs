@@ -39,7 +39,8 @@ pub(super) fn suits(
     [channels, outputs]: [usize; 2],
 ) -> bool {
     let same = kernel == [3, 3] && spec == ConvSpec::same(1);
-    let many = channels >= DEPTH && outputs >= 2 * COLUMNS;
+    // A task's patches are no more than what a thread is said to take.
+    let many = (DEPTH..=2048).contains(&channels) && outputs >= 2 * COLUMNS;
     same && many && channels * outputs <= MOST && level != Level::Amx
 }
 
