@@ -1,13 +1,44 @@
 //! In: numbers from a file or a caller. Out: [`HostTensor`], a dense f32 array in host memory: what
 //! networks are loaded from and what goes into and comes out of a backend.
 
+use super::spare::Spare;
 use crate::error::{Error, Result};
+use std::fmt;
+use std::sync::Arc;
 
 /// A dense, row-major f32 array in host memory.
-#[derive(Clone, Debug, PartialEq)]
 pub struct HostTensor {
     shape: Vec<usize>,
     data: Vec<f32>,
+    /// Where its memory goes.
+    spare: Option<Arc<Spare>>,
+}
+
+impl Clone for HostTensor {
+    fn clone(&self) -> Self {
+        HostTensor { shape: self.shape.clone(), data: self.data.clone(), spare: None }
+    }
+}
+
+impl PartialEq for HostTensor {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.shape, &self.data) == (&other.shape, &other.data)
+    }
+}
+
+impl fmt::Debug for HostTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostTensor { shape, data, .. } = self;
+        f.debug_struct("HostTensor").field("shape", shape).field("data", data).finish()
+    }
+}
+
+impl Drop for HostTensor {
+    fn drop(&mut self) {
+        if let Some(spare) = &self.spare {
+            spare.give(std::mem::take(&mut self.data));
+        }
+    }
 }
 
 impl HostTensor {
@@ -24,12 +55,18 @@ impl HostTensor {
                 data.len()
             )));
         }
-        Ok(HostTensor { shape, data })
+        Ok(HostTensor { shape, data, spare: None })
+    }
+
+    /// The same, whose memory goes to `spare` in the end.
+    pub(crate) fn lent(mut self, spare: &Arc<Spare>) -> Self {
+        self.spare = Some(Arc::clone(spare));
+        self
     }
 
     /// An array of `shape` without its values, for those who look at its shape only.
     pub(crate) fn hollow(shape: impl Into<Vec<usize>>) -> Self {
-        HostTensor { shape: shape.into(), data: Vec::new() }
+        HostTensor { shape: shape.into(), data: Vec::new(), spare: None }
     }
 
     /// The length of each axis.
@@ -42,9 +79,13 @@ impl HostTensor {
         &self.data
     }
 
-    /// The values, without a copy.
-    pub fn into_data(self) -> Vec<f32> {
-        self.data
+    /// The values, without a copy if the memory is the array's own.
+    pub fn into_data(mut self) -> Vec<f32> {
+        match self.spare {
+            // It may have room for many more.
+            Some(_) => self.data.clone(),
+            None => std::mem::take(&mut self.data),
+        }
     }
 
     /// Arrays one below the other along the first axis; all other axes must agree.

@@ -25,6 +25,7 @@ mod numerics;
 mod precision;
 mod reference;
 mod shapes;
+mod spare;
 mod workers;
 
 pub(crate) use choice::Chosen;
@@ -40,6 +41,7 @@ pub use numerics::Numerics;
 pub use precision::Precision;
 pub use reference::Reference;
 pub(crate) use shapes::Shapes;
+pub(crate) use spare::Spare;
 pub(crate) use workers::Workers;
 
 use crate::error::Result;

@@ -167,8 +167,9 @@ type Convert = fn(&[u8], &mut [f32]);
 const PART: usize = 1 << 16;
 
 /// The values of little-endian `bytes` as f32; all three types convert without loss. Large tensors are shared among the
-/// threads of the pool that this runs in: most of the time goes into memory that is touched for the first time.
-pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+/// threads of the pool that this runs in: most of the time goes into memory that is touched for the first time. The memory
+/// of `values` is used.
+pub(super) fn decode(bytes: &[u8], dtype: Dtype, mut values: Vec<f32>) -> Option<Vec<f32>> {
     let (size, convert): (usize, Convert) = match dtype {
         Dtype::F32 => (4, |bytes, values| {
             let numbers = bytes.as_chunks().0.iter().map(|&number| f32::from_le_bytes(number));
@@ -192,7 +193,7 @@ pub(super) fn decode(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
         }),
         _ => return None,
     };
-    let mut values = vec![0.0; bytes.len() / size];
+    values.resize(bytes.len() / size, 0.0);
     let parts = values.par_chunks_mut(PART).zip(bytes.par_chunks(PART * size));
     parts.for_each(|(values, bytes)| convert(bytes, values));
     Some(values)

@@ -9,19 +9,22 @@ use super::naming::canonical;
 use super::single::{Single, pairs};
 use super::source::{Source, SourceFile};
 use super::tensors::{Contents, Entry, decode};
-use crate::backend::{HostTensor, Workers};
+use crate::backend::{HostTensor, Spare, Workers};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Call, Stage};
 use safetensors::Dtype;
 use serde::Deserialize;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-/// Follows a load over all of a model's networks: reports on it, counted in bytes, and takes the
-/// fingerprint of what is read.
+/// Follows a load over all of a model's networks: reports on it, counted in bytes, takes the fingerprint of what is
+/// read, and has the memory that one tensor after the other is read into.
 pub(crate) struct LoadMeter<'a> {
     call: &'a Call<'a>,
     fingerprint: Fingerprinter,
+    bytes: RefCell<Vec<u8>>,
+    spare: Arc<Spare>,
     done: Cell<u64>,
     total: Cell<u64>,
     numbers: Cell<u64>,
@@ -32,6 +35,8 @@ impl<'a> LoadMeter<'a> {
         LoadMeter {
             call,
             fingerprint: Fingerprinter::default(),
+            bytes: RefCell::default(),
+            spare: Arc::default(),
             done: Cell::new(0),
             total: Cell::new(0),
             numbers: Cell::new(0),
@@ -63,7 +68,7 @@ impl<'a> LoadMeter<'a> {
 }
 
 /// Bytes of a tensor whose memory the next one uses: few are larger, and memory is short while those are packed.
-const KEPT: usize = 16 << 20;
+const KEPT: usize = 32 << 20;
 
 /// The weights of one network.
 pub(crate) struct Weights<'a> {
@@ -73,8 +78,6 @@ pub(crate) struct Weights<'a> {
     /// What the files call a tensor, where that is another name, for messages.
     names: HashMap<String, String>,
     meter: &'a LoadMeter<'a>,
-    /// Those of the tensor that was read last, if they are no more than [`KEPT`].
-    bytes: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +100,6 @@ impl<'a> Weights<'a> {
             entries: HashMap::new(),
             names: HashMap::new(),
             meter,
-            bytes: Vec::new(),
         };
         if let Source::Single(single) = source {
             weights.add_single(source, single)?;
@@ -215,18 +217,20 @@ impl<'a> Weights<'a> {
                 file.label, entry.dtype
             )));
         }
-        entry.read(file, &mut self.bytes)?;
-        let bytes = &self.bytes;
+        let meter = self.meter;
+        let mut bytes = meter.bytes.take();
+        entry.read(file, &mut bytes)?;
+        let values = meter.spare.take(bytes.len() / (entry.dtype.bitsize() / 8));
         let data = workers
-            .run(|| decode(bytes, entry.dtype))
+            .run(|| decode(&bytes, entry.dtype, values))
             .ok_or_else(|| Error::internal(format!("tensor {own} cannot be decoded")))?;
-        self.meter.advance(bytes.len() as u64)?;
-        if self.bytes.capacity() > KEPT {
-            self.bytes = Vec::new();
+        meter.advance(bytes.len() as u64)?;
+        if bytes.capacity() <= KEPT {
+            meter.bytes.replace(bytes);
         }
-        self.meter.numbers.set(self.meter.numbers.get() + data.len() as u64);
-        self.meter.fingerprint.add(&self.network, name, shape, &data);
-        HostTensor::new(shape, data)
+        meter.numbers.set(meter.numbers.get() + data.len() as u64);
+        meter.fingerprint.add(&self.network, name, shape, &data);
+        Ok(HostTensor::new(shape, data)?.lent(&meter.spare))
     }
 }
 

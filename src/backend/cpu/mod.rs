@@ -12,6 +12,7 @@ mod level;
 mod lines;
 mod memory;
 mod norm;
+mod patch;
 mod product;
 mod region;
 mod rows;

@@ -1,7 +1,6 @@
 //! In: a picture and a convolution of 3x3 with stride 1. Out: the same result with 16 multiplications for
-//! four pixels in place of 36: the minimal filtering F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for
-//! Convolutional Neural Networks" (2016), section 4.1. Each 4x4 patch is transformed, 16 products over the
-//! channels follow, and each result is transformed back while it is in the cache.
+//! four pixels in place of 36 (`patch.rs`). Each 4x4 patch is transformed, 16 products over the channels follow, and
+//! each result is transformed back while it is in the cache.
 //!
 //! Larger tiles would save more and cost too many digits: F(4x4, 3x3) is 3.5e-6 off in f32.
 //!
@@ -13,6 +12,7 @@
 use super::finish::{Added, load_some, store_some};
 use super::level::Level;
 use super::memory::{Pool, Shared};
+use super::patch;
 use super::product::{Run, any_tile};
 use super::simd::{Kernel, Simd};
 use super::weight::{Packed, Segment, blocks};
@@ -40,19 +40,10 @@ impl Transformed {
         bias: Option<&[f32]>,
         at: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
-        // G g for one column, or the same for one row: G is (1, 0, 0), (1/2, 1/2, 1/2), (1/2, -1/2, 1/2),
-        // (0, 0, 1).
-        let spread = |[a, b, c]: [f64; 3]| [a, (a + b + c) * 0.5, (a - b + c) * 0.5, c];
         let places = |input: usize, output: usize| {
-            let g: [f64; 9] = std::array::from_fn(|tap| f64::from(at(tap, input, output)));
-            let columns: [[f64; 4]; 3] =
-                std::array::from_fn(|x| spread([g[x], g[3 + x], g[6 + x]]));
-            let mut places = [0.0; 16];
-            for (y, row) in places.chunks_exact_mut(4).enumerate() {
-                let values = spread([columns[0][y], columns[1][y], columns[2][y]]);
-                row.iter_mut().zip(values).for_each(|(place, value)| *place = value as f32);
-            }
-            places
+            let mut g = [0.0; 9];
+            g.iter_mut().enumerate().for_each(|(tap, g)| *g = f64::from(at(tap, input, output)));
+            patch::kernel(g).map(|value| value as f32)
         };
         Transformed { weights: Packed::several(level, pool, shape, bias, places) }
     }
@@ -126,21 +117,9 @@ impl Task<'_> {
                             *d = load_some(pixel.add(start), lanes);
                         }
                     }
-                    let mut rows = [zero; 16];
-                    for x in 0..4 {
-                        rows[x] = d[x].sub(d[8 + x]);
-                        rows[4 + x] = d[4 + x].add(d[8 + x]);
-                        rows[8 + x] = d[8 + x].sub(d[4 + x]);
-                        rows[12 + x] = d[4 + x].sub(d[12 + x]);
-                    }
                     let patches = self.patches.as_mut_ptr().add(index * channels + start);
-                    for y in 0..4 {
-                        let r = [rows[4 * y], rows[4 * y + 1], rows[4 * y + 2], rows[4 * y + 3]];
-                        let row = [r[0].sub(r[2]), r[1].add(r[2]), r[2].sub(r[1]), r[1].sub(r[3])];
-                        for (x, &value) in row.iter().enumerate() {
-                            let place = (4 * y + x) * count * channels;
-                            store_some(value, patches.add(place), lanes);
-                        }
+                    for (place, value) in patch::patch(d).into_iter().enumerate() {
+                        store_some(value, patches.add(place * count * channels), lanes);
                     }
                 }
             }
@@ -202,37 +181,28 @@ impl Task<'_> {
                     let products = self.products.as_ptr().add(index * COLUMNS + start);
                     let pitch = count * COLUMNS;
                     let bias = S::load(bias.add(start));
-                    let zero = S::splat(0.0);
-                    let (mut upper, mut lower) = ([zero; 4], [zero; 4]);
-                    for x in 0..4 {
-                        let a = S::load(products.add(x * pitch));
-                        let b = S::load(products.add((4 + x) * pitch));
-                        let c = S::load(products.add((8 + x) * pitch));
-                        let d = S::load(products.add((12 + x) * pitch));
-                        upper[x] = a.add(b).add(c);
-                        lower[x] = b.sub(c).sub(d);
+                    let mut m = [S::splat(0.0); 16];
+                    for (place, m) in m.iter_mut().enumerate() {
+                        *m = S::load(products.add(place * pitch));
                     }
-                    for (dy, r) in [upper, lower].into_iter().enumerate() {
-                        let pair = [r[0].add(r[1]).add(r[2]), r[1].sub(r[2]).sub(r[3])];
-                        for (dx, value) in pair.into_iter().enumerate() {
-                            let (y, x) = (line + dy, column + dx);
-                            if y >= h || x >= w {
-                                continue;
-                            }
-                            let place = (sample + y * w + x) * outputs + first + start;
-                            let value = value.add(bias);
-                            let value = match self.add {
-                                Added::Nothing => value,
-                                Added::Residual(x) => {
-                                    value.add(load_some(x[place..][..lanes].as_ptr(), lanes))
-                                }
-                                Added::Channels(x) => {
-                                    let x = x[first + start..][..lanes].as_ptr();
-                                    value.add(load_some(x, lanes))
-                                }
-                            };
-                            store_some(value, self.out.part(place, lanes).as_mut_ptr(), lanes);
+                    for (which, value) in patch::results(m).into_iter().enumerate() {
+                        let (y, x) = (line + which / 2, column + which % 2);
+                        if y >= h || x >= w {
+                            continue;
                         }
+                        let place = (sample + y * w + x) * outputs + first + start;
+                        let value = value.add(bias);
+                        let value = match self.add {
+                            Added::Nothing => value,
+                            Added::Residual(x) => {
+                                value.add(load_some(x[place..][..lanes].as_ptr(), lanes))
+                            }
+                            Added::Channels(x) => {
+                                let x = x[first + start..][..lanes].as_ptr();
+                                value.add(load_some(x, lanes))
+                            }
+                        };
+                        store_some(value, self.out.part(place, lanes).as_mut_ptr(), lanes);
                     }
                 }
             }

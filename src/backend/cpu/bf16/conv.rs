@@ -30,7 +30,7 @@ enum Form {
     /// One product over the pixels under the kernel.
     Direct(Packed),
     /// 16 products over patches.
-    Winograd(Box<Transformed>),
+    Winograd(Transformed),
     /// For a picture that is enlarged to twice its size: a small convolution for each of four pixels. For other
     /// sizes a plain one, which is worked out when it is wanted first.
     /// It then adds to the `weights` of all.
@@ -103,7 +103,7 @@ impl Conv {
             Form::Enlarged { doubled, direct: OnceLock::new(), weights: Arc::clone(weights) }
         } else if !direct && winograd::suits(level, [kh, kw], spec, [channels, outputs]) {
             let transformed = Transformed::new(pool, [channels, outputs], bias, values);
-            Form::Winograd(Box::new(transformed))
+            Form::Winograd(transformed)
         } else {
             Form::Direct(Packed::of(pool, [taps, channels, outputs], bias, values))
         };
@@ -116,7 +116,7 @@ impl Conv {
     fn bytes(&self) -> u64 {
         match &self.form {
             Form::Direct(direct) => direct.bytes(),
-            Form::Winograd(transformed) => transformed.bytes(),
+            Form::Winograd(transformed) => transformed.packed().bytes(),
             Form::Enlarged { doubled, .. } => doubled.iter().map(Packed::bytes).sum(),
         }
     }
@@ -129,11 +129,11 @@ impl Conv {
         }
     }
 
-    /// The weights as one product has them; for Winograd's method those of one of its matrices.
+    /// The weights as one product has them; for Winograd's method those of its 16.
     fn plain(&self, pool: &Arc<Pool>) -> &Packed {
         match &self.form {
             Form::Direct(direct) => direct,
-            Form::Winograd(transformed) => transformed.any(),
+            Form::Winograd(transformed) => transformed.packed(),
             Form::Enlarged { doubled, direct, weights } => {
                 if let Some(made) = direct.get() {
                     return made;
@@ -198,7 +198,7 @@ impl Conv {
         let [h, w] = geometry.output;
         if let Some(transformed) = self.transformed() {
             let mut out = Result16::new(pool, [samples, h, w, self.outputs]);
-            let finish = Write::new(out.shared(), Activation::Identity, &add, transformed.any());
+            let finish = Write::new(out.shared(), Activation::Identity, &add, transformed.packed());
             let frame = Frame { first: [0; 3], size: [h, w] };
             let pictures = winograd::Pictures { padded: x, grid: [samples, h, w], frame };
             // SAFETY: `out` has a value for each pixel and output.

@@ -25,9 +25,19 @@ pub(super) const TILE: usize = DEPTH * COLUMNS;
 /// Matrices smaller than this are not worth another thread.
 const SHARE: usize = 1 << 16;
 
+/// What follows a tile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    /// The same channels' next tap.
+    Blocks,
+    /// The same tap's next channels: each tap is a matrix of its own.
+    Taps,
+}
+
 /// A packed matrix.
 pub(super) struct Packed {
     values: Brain,
+    order: Order,
     /// One for each output, padded to whole tiles.
     pub(super) bias: Vec<f32>,
     pub(super) channels: usize,
@@ -63,7 +73,8 @@ impl Packed {
         at: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
         let size = [taps, channels, outputs];
-        Packed::filled(pool, size, bias, |[first, output], column, rows: &mut [Rows]| {
+        let order = Order::Blocks;
+        Packed::filled(pool, size, order, bias, |[first, output], column, rows: &mut [Rows]| {
             for (tap, rows) in rows.iter_mut().enumerate() {
                 for (channel, value) in (first..channels).zip(&mut rows[column]) {
                     *value = nearest(at(tap, channel, output));
@@ -80,7 +91,8 @@ impl Packed {
         values: &[f32],
     ) -> Self {
         let size = [taps, channels, outputs];
-        Packed::filled(pool, size, bias, |[first, output], column, rows: &mut [Rows]| {
+        let order = Order::Blocks;
+        Packed::filled(pool, size, order, bias, |[first, output], column, rows: &mut [Rows]| {
             let deep = DEPTH.min(channels - first);
             let values = &values[(output * channels + first) * taps..][..deep * taps];
             if let [rows] = rows {
@@ -95,22 +107,42 @@ impl Packed {
         })
     }
 
+    /// Matrices (channels, outputs) apart from each other, as many as there are taps: `at(channel, output)` is a value of
+    /// each.
+    pub(super) fn apart<const TAPS: usize>(
+        pool: &Arc<Pool>,
+        [channels, outputs]: [usize; 2],
+        bias: Option<&[f32]>,
+        at: impl Fn(usize, usize) -> [f32; TAPS] + Sync,
+    ) -> Self {
+        let (size, order) = ([TAPS, channels, outputs], Order::Taps);
+        Packed::filled(pool, size, order, bias, |[first, output], column, rows: &mut [Rows]| {
+            for (place, channel) in (first..channels.min(first + DEPTH)).enumerate() {
+                for (rows, value) in rows.iter_mut().zip(at(channel, output)) {
+                    rows[column][place] = nearest(value);
+                }
+            }
+        })
+    }
+
     /// `fill([first, output], column, rows)` is handed, for each tap, the rows of a tile, and writes those of `column`:
     /// the inputs of `output` from channel `first` on, as far as there are any.
     fn filled(
         pool: &Arc<Pool>,
         [taps, channels, outputs]: [usize; 3],
+        order: Order,
         bias: Option<&[f32]>,
         fill: impl Fn([usize; 2], usize, &mut [Rows]) + Sync,
     ) -> Self {
         let columns = outputs.div_ceil(COLUMNS);
-        let tiles = channels.div_ceil(DEPTH) * taps;
+        let blocks = channels.div_ceil(DEPTH);
+        let tiles = blocks * taps;
         let mut values = Brain::fresh(pool, columns * tiles * TILE);
         let fill = |(column, strip): (usize, &mut [bf16])| {
             let left = column * COLUMNS;
             // What lies outside of the matrix stays zero.
             let mut rows = vec![[[bf16::ZERO; DEPTH]; COLUMNS]; taps];
-            for (block, tiles) in strip.chunks_exact_mut(taps * TILE).enumerate() {
+            for block in 0..blocks {
                 let first = block * DEPTH;
                 if channels - first < DEPTH {
                     rows.fill([[bf16::ZERO; DEPTH]; COLUMNS]);
@@ -118,8 +150,12 @@ impl Packed {
                 for column in 0..COLUMNS.min(outputs - left) {
                     fill([first, left + column], column, &mut rows);
                 }
-                for (tile, rows) in tiles.chunks_exact_mut(TILE).zip(&rows) {
-                    turn(rows.each_ref(), tile);
+                for (tap, rows) in rows.iter().enumerate() {
+                    let tile = match order {
+                        Order::Blocks => block * taps + tap,
+                        Order::Taps => tap * blocks + block,
+                    };
+                    turn(rows.each_ref(), &mut strip[tile * TILE..][..TILE]);
                 }
             }
         };
@@ -133,7 +169,7 @@ impl Packed {
         if let Some(bias) = bias {
             padded_bias.iter_mut().zip(bias).for_each(|(place, &b)| *place = b);
         }
-        Packed { values, bias: padded_bias, channels, taps, outputs }
+        Packed { values, order, bias: padded_bias, channels, taps, outputs }
     }
 
     /// What it takes, in bytes.
@@ -151,18 +187,29 @@ impl Packed {
         self.channels.div_ceil(DEPTH) * self.taps
     }
 
-    /// The tiles of `column`, one below the other, from channel block `block` on.
+    /// The tiles of `column`, one below the other, from channel block `block` on, where matrices aren't apart.
     pub(super) fn strip(&self, column: usize, block: usize) -> &[bf16] {
+        assert!(self.order == Order::Blocks);
         let length = self.blocks() * TILE;
         &self.values.values()[column * length..(column + 1) * length][block * self.taps * TILE..]
     }
 
+    /// The tiles of `column`, one below the other, of the matrix of `tap`, where matrices are apart.
+    pub(super) fn strip_apart(&self, column: usize, tap: usize) -> &[bf16] {
+        assert!(self.order == Order::Taps);
+        let length = self.channels.div_ceil(DEPTH) * TILE;
+        &self.values.values()[(column * self.taps + tap) * length..][..length]
+    }
+
     /// One value.
     pub(super) fn at(&self, tap: usize, channel: usize, output: usize) -> f32 {
-        let block = channel / DEPTH * self.taps + tap;
+        let block = match self.order {
+            Order::Blocks => channel / DEPTH * self.taps + tap,
+            Order::Taps => tap * self.channels.div_ceil(DEPTH) + channel / DEPTH,
+        };
         let row = channel % DEPTH;
         let place = block * TILE + (row / 2 * COLUMNS + output % COLUMNS) * 2 + row % 2;
-        self.strip(output / COLUMNS, 0)[place].to_f32()
+        self.values.values()[output / COLUMNS * self.blocks() * TILE + place].to_f32()
     }
 }
 
@@ -231,25 +278,39 @@ mod tests {
     #[test]
     fn tiles_hold_the_matrix() {
         let pool = Arc::default();
+        let value = |tap: usize, channel: usize, output: usize| {
+            ((tap * 31 + channel * 7 + output * 3) % 200) as f32
+        };
         for [taps, channels, outputs] in [[1, 1, 1], [9, 5, 3], [4, 33, 17], [1, 64, 48]] {
-            let value = |tap: usize, channel: usize, output: usize| {
-                ((tap * 31 + channel * 7 + output * 3) % 200) as f32
-            };
             let bias = vec![2.0; outputs];
             let packed = Packed::new(&pool, [taps, channels, outputs], Some(&bias), value);
-            let mut sum = 0.0;
-            for output in 0..outputs {
-                for (tap, channel) in (0..taps).flat_map(|t| (0..channels).map(move |c| (t, c))) {
-                    assert_eq!(packed.at(tap, channel, output), value(tap, channel, output));
-                    sum += value(tap, channel, output);
+            assert_holds(&packed, value);
+        }
+        for [channels, outputs] in [[1, 1], [33, 17], [64, 48]] {
+            let at = |channel, output| [0, 1, 2].map(|tap| value(tap, channel, output));
+            let packed = Packed::apart(&pool, [channels, outputs], None, at);
+            assert_holds(&packed, value);
+            for tap in 0..3 {
+                let strip = packed.strip_apart(0, tap);
+                assert_eq!(strip.len(), channels.div_ceil(DEPTH) * TILE);
+                assert_eq!(strip[0].to_f32(), value(tap, 0, 0));
+            }
+        }
+    }
+
+    /// `value(tap, channel, output)`, and zero wherever the matrix isn't.
+    fn assert_holds(packed: &Packed, value: impl Fn(usize, usize, usize) -> f32) {
+        let mut sum = 0.0;
+        for output in 0..packed.outputs {
+            for tap in 0..packed.taps {
+                for channel in 0..packed.channels {
+                    let value = value(tap, channel, output);
+                    assert_eq!(packed.at(tap, channel, output), value);
+                    sum += value;
                 }
             }
-            // Whatever isn't the matrix is zero.
-            let all: f32 = (0..packed.columns())
-                .flat_map(|column| packed.strip(column, 0))
-                .map(|value| value.to_f32())
-                .sum();
-            assert_eq!(all, sum);
         }
+        let all: f32 = packed.values.values().iter().map(|value| value.to_f32()).sum();
+        assert_eq!(all, sum);
     }
 }

@@ -1,5 +1,5 @@
 //! In: pictures with a line and a column of zeros around them. Out: their convolution by a kernel of 3x3 with 16
-//! multiplications for four pixels in place of 36, as in f32 (`cpu/winograd.rs`): each 4x4 patch is transformed, 16
+//! multiplications for four pixels in place of 36 (`cpu/patch.rs`): each 4x4 patch is transformed, 16
 //! products over the channels follow, and what they come to is transformed back while it is in the cache.
 //!
 //! Patches and weights are rounded after they were transformed, which is worth it where products are what takes the time:
@@ -21,6 +21,7 @@ use super::vector::{Kernel, Narrow, run};
 use crate::backend::ConvSpec;
 use crate::backend::cpu::level::Level;
 use crate::backend::cpu::memory::Pool;
+use crate::backend::cpu::patch;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ pub(super) fn suits(
 }
 
 /// The transformed weights: G g G^T for each channel and output, one matrix for each of 16 places.
-pub(super) struct Transformed([Packed; 16]);
+pub(super) struct Transformed(Packed);
 
 impl Transformed {
     /// `values` are the weights as files have them, (outputs, channels, 3, 3).
@@ -55,31 +56,18 @@ impl Transformed {
         bias: Option<&[f32]>,
         values: &[f32],
     ) -> Self {
-        // A row of G by a column of three: G is (1, 0, 0), (1/2, 1/2, 1/2), (1/2, -1/2, 1/2), (0, 0, 1).
-        let spread = |row: usize, [a, b, c]: [f64; 3]| match row {
-            0 => a,
-            1 => (a + b + c) * 0.5,
-            2 => (a - b + c) * 0.5,
-            _ => c,
+        let places = |channel: usize, output: usize| {
+            let mut g = [0.0; 9];
+            let values = &values[(output * channels + channel) * 9..][..9];
+            g.iter_mut().zip(values).for_each(|(g, &value)| *g = f64::from(value));
+            patch::kernel(g).map(|value| value as f32)
         };
-        Transformed(std::array::from_fn(|place| {
-            Packed::new(pool, [1, channels, outputs], bias, |_, channel, output| {
-                let g = &values[(output * channels + channel) * 9..][..9];
-                let column =
-                    |x: usize| spread(place / 4, [g[x], g[3 + x], g[6 + x]].map(f64::from));
-                spread(place % 4, [column(0), column(1), column(2)]) as f32
-            })
-        }))
+        Transformed(Packed::apart(pool, [channels, outputs], bias, places))
     }
 
-    /// What it takes, in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.iter().map(Packed::bytes).sum()
-    }
-
-    /// One of the matrices, whose outputs and bias are those of all.
-    pub(super) fn any(&self) -> &Packed {
-        &self.0[0]
+    /// The matrices, each of which is a tap's, with the outputs and the bias of all.
+    pub(super) fn packed(&self) -> &Packed {
+        &self.0
     }
 }
 
@@ -118,7 +106,7 @@ impl Pictures<'_> {
 struct Task<'a, F> {
     level: Level,
     pictures: Pictures<'a>,
-    weights: &'a [Packed; 16],
+    weights: &'a Packed,
     finish: &'a F,
     range: Range<usize>,
     /// 16 times the patches, rounded up to PATCHES, times the values of a pixel.
@@ -153,20 +141,8 @@ impl<F: Finish> Task<'_, F> {
                             *d = S::widen(values.as_ptr().add(at));
                         }
                     }
-                    let mut rows = [zero; 16];
-                    for x in 0..4 {
-                        rows[x] = d[x].sub(d[8 + x]);
-                        rows[4 + x] = d[4 + x].add(d[8 + x]);
-                        rows[8 + x] = d[8 + x].sub(d[4 + x]);
-                        rows[12 + x] = d[4 + x].sub(d[12 + x]);
-                    }
-                    for y in 0..4 {
-                        let r = [rows[4 * y], rows[4 * y + 1], rows[4 * y + 2], rows[4 * y + 3]];
-                        let row = [r[0].sub(r[2]), r[1].add(r[2]), r[2].sub(r[1]), r[1].sub(r[3])];
-                        for (x, value) in row.into_iter().enumerate() {
-                            let place = ((4 * y + x) * count + index) * pixel + start;
-                            value.narrow(patches.add(place));
-                        }
+                    for (place, value) in patch::patch(d).into_iter().enumerate() {
+                        value.narrow(patches.add((place * count + index) * pixel + start));
                     }
                 }
             }
@@ -189,19 +165,12 @@ impl<F: Finish> Task<'_, F> {
                 let at = row * PITCH + start;
                 // SAFETY: squares have PITCH values in each row.
                 unsafe {
-                    let m = |place: usize| S::load(products[place].0.as_ptr().add(at));
-                    let zero = S::splat(0.0);
-                    let (mut upper, mut lower) = ([zero; 4], [zero; 4]);
-                    for x in 0..4 {
-                        let (b, c) = (m(4 + x), m(8 + x));
-                        upper[x] = m(x).add(b).add(c);
-                        lower[x] = b.sub(c).sub(m(12 + x));
+                    let mut m = [S::splat(0.0); 16];
+                    for (product, m) in products.iter().zip(&mut m) {
+                        *m = S::load(product.0.as_ptr().add(at));
                     }
-                    for (dy, r) in [upper, lower].into_iter().enumerate() {
-                        let pair = [r[0].add(r[1]).add(r[2]), r[1].sub(r[2]).sub(r[3])];
-                        for (dx, value) in pair.into_iter().enumerate() {
-                            value.store(pixels[2 * dy + dx].0.as_mut_ptr().add(at));
-                        }
+                    for (pixel, value) in pixels.iter_mut().zip(patch::results(m)) {
+                        value.store(pixel.0.as_mut_ptr().add(at));
                     }
                 }
             }
@@ -224,16 +193,17 @@ impl<F: Finish> Kernel for Task<'_, F> {
         let (mut products, mut pixels) = (Vec::new(), Vec::new());
         products.resize_with(16, Square::new);
         pixels.resize_with(4, Square::new);
-        let columns = weights[0].columns();
+        let columns = weights.columns();
         for column in (0..columns).step_by(2) {
             let wide = 2.min(columns - column);
             for group in (0..range.len()).step_by(PATCHES) {
                 let rows = PATCHES.min(range.len() - group);
-                for (place, (weight, product)) in weights.iter().zip(&mut products).enumerate() {
+                for (place, product) in products.iter_mut().enumerate() {
                     let patches = patches.values()[(place * count + group) * pixel..].as_ptr();
                     let at = [patches, patches.wrapping_add(ROWS * pixel)];
                     let operand = Operand { at, pitch: pixel, taps: &[0], blocks };
-                    let strips = [column, column + wide - 1].map(|c| weight.strip(c, 0).as_ptr());
+                    let strips =
+                        [column, column + wide - 1].map(|c| weights.strip_apart(c, place).as_ptr());
                     let size = [rows.div_ceil(ROWS), wide];
                     // SAFETY: patches are whole tiles of rows, strips have as many blocks; the square is as large.
                     unsafe {
@@ -255,7 +225,7 @@ impl<F: Finish> Kernel for Task<'_, F> {
                     let sums = sums.0.as_ptr();
                     // SAFETY: the caller's promise: these patches' results are this task's.
                     unsafe {
-                        finish.finish::<S>(&places, [column, column + 1], wide, &weights[0], sums);
+                        finish.finish::<S>(&places, [column, column + 1], wide, weights, sums);
                     }
                 }
             }
