@@ -97,10 +97,10 @@ fn a_driver_without_a_device_and_an_old_one_are_refused_with_the_reason() {
     assert_eq!(error.kind(), ErrorKind::Device);
     assert!(error.message().contains("CUDA_ERROR_NO_DEVICE"), "{error}");
     let played = Played::new("old");
-    played.set("version", 12040);
+    played.set("version", 11080);
     let error = CudaDriver::open(&played.path).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.message().contains("CUDA 12.4, wanted 13.0"), "{error}");
+    assert!(error.message().contains("CUDA 11.8, wanted 12.0"), "{error}");
     let played = Played::new("pascal");
     played.set("major", 6);
     let driver = played.driver();

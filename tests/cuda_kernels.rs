@@ -85,21 +85,19 @@ fn a_sample_has_the_same_bytes_in_any_batch() {
 #[test]
 fn what_was_compiled_ahead_is_of_these_sources() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/cuda/kernels");
-    for (name, script, sources) in [
-        ("kernels", "build.sh", "common.cuh product.cu attention.cu norm.cu plain.cu kernels.cu"),
-        ("convert", "build_convert.sh", "common.cuh convert.cu"),
+    for (name, sources) in [
+        ("kernels", "common.cuh product.cu attention.cu norm.cu plain.cu kernels.cu"),
+        ("convert", "common.cuh convert.cu"),
     ] {
         let output = Command::new("sh")
             .arg("-c")
-            .arg(format!("cat {sources} {script} | sha256sum | cut -d' ' -f1"))
+            .arg(format!("cat {sources} build.py | sha256sum | cut -d' ' -f1"))
             .current_dir(&folder)
             .output()
             .unwrap();
         let now = String::from_utf8(output.stdout).unwrap();
         let then = std::fs::read_to_string(folder.join(format!("{name}.sources"))).unwrap();
-        assert_eq!(now.trim(), then.trim(), "{name}.fatbin is stale: run kernels/{script}");
-        let image = std::fs::read(folder.join(format!("{name}.fatbin"))).unwrap();
-        assert_eq!(image[..4], 0xba55_ed50u32.to_le_bytes(), "{name}.fatbin is no fatbin");
+        assert_eq!(now.trim(), then.trim(), "{name}.code is stale: run kernels/build.py");
     }
 }
 
@@ -114,7 +112,7 @@ fn a_machine_without_a_driver_says_where_it_was_looked_for() {
                 && text.contains(
                     &std::env::current_exe().unwrap().parent().unwrap().display().to_string(),
                 );
-            assert!(told || text.contains("wanted 13.0"), "{text}");
+            assert!(told || text.contains("wanted 12.0"), "{text}");
         }
         // A driver without a device.
         Err(error) => assert_eq!(error.kind(), ErrorKind::Device, "{error}"),

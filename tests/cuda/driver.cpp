@@ -292,8 +292,10 @@ CALL cuMemFreeHost(void *at) {
 CALL cuModuleLoadData(Handle *m, const void *image) {
     INSIDE
     NOT_RECORDED
-    // The magic number of a fatbin.
-    if (!image || *(const u32 *)image != 0xba55ed50) return 200;
+    // An ELF file of machine code (machine 190) for this device's generation.
+    auto *words = (const u32 *)image;
+    if (!image || (Handle)image % 8 || words[0] != 0x464c457f || words[4] >> 16 != 190) return 200;
+    if ((words[12] & 0xff) != (u32)major_ * 10) return 209;
     return *m = 5, 0;
 }
 CALL cuModuleUnload(Handle) { return 0; }

@@ -8,7 +8,7 @@
 #
 # GPU=PROGRAM runs a program that is built already (cargo's examples/gpu) in place of the packed one.
 #
-# The machine with the GPU needs a driver for CUDA 13 and, for full-size weights and the peer, a python3 with torch,
+# The machine with the GPU needs a driver for CUDA 12 and, for full-size weights and the peer, a python3 with torch,
 # transformers, safetensors and regex; diffusers comes along as a wheel. No CUDA toolkit; a C compiler only for the compiled
 # peer. What travels is the working
 # tree and out/gpu: out is ignored by git, so it has to be named where a copy of the tree is made.

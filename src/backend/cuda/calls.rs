@@ -1,4 +1,4 @@
-//! In: the driver's library. Out: the table of its functions that are used, and what their statuses mean.
+//! In: the driver's library. Out: the table of its functions that are used, what they take, and what their statuses mean.
 #![allow(unsafe_code, reason = "functions of the driver")]
 
 use super::search::Library;
@@ -56,6 +56,30 @@ impl Default for Copy2D {
     }
 }
 
+/// Code as a driver takes it: at an address that words may be read from.
+pub(super) struct Loadable {
+    words: Vec<u64>,
+    length: usize,
+}
+
+impl Loadable {
+    /// A copy of `bytes`.
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_ne_bytes(word)
+        };
+        Loadable { words: bytes.chunks(8).map(word).collect(), length: bytes.len() }
+    }
+
+    /// All of it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: as many bytes lie in the words, and any of them are bytes.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr().cast::<u8>(), self.length) }
+    }
+}
+
 macro_rules! table {
     ($($field:ident = $symbol:literal ($($argument:ty),*);)*) => {
         /// The driver's functions.
@@ -67,7 +91,7 @@ macro_rules! table {
             /// Looks all of them up.
             pub(super) fn load(library: &Library) -> Result<Self> {
                 Ok(Calls {
-                    // SAFETY: the types are those of CUDA's header cuda.h, version 13.0.
+                    // SAFETY: the types are those of CUDA's header cuda.h, of versions 12.0 to 13.0.
                     $($field: unsafe { library.function($symbol)? },)*
                 })
             }

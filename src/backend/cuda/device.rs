@@ -6,6 +6,7 @@
 
 use super::calls::{Handle, Status, is_lost};
 use super::capture::Relaxed;
+use super::code;
 use super::driver::{CudaDriver, CudaInfo};
 use super::kernels::CONVERT as CONVERT_NAME;
 use super::lane::{LANES, Track, stream};
@@ -17,14 +18,6 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
-
-/// The kernels, compiled ahead by kernels/build.sh.
-static KERNELS: &Aligned<[u8]> = &Aligned(*include_bytes!("kernels/kernels.fatbin"));
-static CONVERT: &Aligned<[u8]> = &Aligned(*include_bytes!("kernels/convert.fatbin"));
-
-/// What is embedded as bytes starts anywhere; a driver reads words.
-#[repr(C, align(64))]
-struct Aligned<T: ?Sized>(T);
 
 /// CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 const MAX_SHARED: i32 = 8;
@@ -107,10 +100,12 @@ impl Device {
             let calls = &self.driver.calls;
             tracks.iter_mut().try_for_each(|track| track.prepare(calls))?;
             recorder = stream(calls)?;
-            for (module, image) in modules.iter_mut().zip([KERNELS, CONVERT]) {
-                // SAFETY: a place for a handle; the kernels' image stays for good.
+            for (module, file) in modules.iter_mut().zip([code::KERNELS, code::CONVERT]) {
+                let code = code::of(file, self.info.capability, self.driver.version())?;
+                // SAFETY: a place for a handle; machine code with its length in itself, or a text that ends in NUL,
+                // which the driver copies.
                 let status =
-                    unsafe { (calls.module_load)(module, image.0.as_ptr().cast::<c_void>()) };
+                    unsafe { (calls.module_load)(module, code.bytes().as_ptr().cast::<c_void>()) };
                 calls.check(status, "loading the kernels")?;
             }
             Ok(())

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 
-/// The version that a driver must have at least: kernels are made by the compiler of this one.
-const VERSION: i32 = 13000;
+/// The version that a driver must have at least: kernels are made by the compiler of this one (`code.rs`).
+const VERSION: i32 = 12000;
 
 /// The least compute capabilities, for the kernels and for bf16.
 const CAPABILITY: [i32; 2] = [7, 5];
@@ -131,7 +131,7 @@ impl CudaDriver {
         }
         if version < VERSION {
             let what = format!(
-                "{path}: a driver for CUDA {}.{}, wanted {}.{} or newer (version 580 of the driver)",
+                "{path}: a driver for CUDA {}.{}, wanted {}.{} or newer (version 525 of the driver)",
                 version / 1000,
                 version % 1000 / 10,
                 VERSION / 1000,

@@ -7,6 +7,7 @@
 mod back;
 mod calls;
 mod capture;
+mod code;
 mod device;
 mod driver;
 mod image;

@@ -46,7 +46,7 @@ template <int CHUNKS> DEVICE void begin(State<CHUNKS> &s) {
     for (int j = 0; j < CHUNKS * 8; j++)
 #pragma unroll
         for (int e = 0; e < 4; e++) s.out[j][e] = 0.0f;
-    s.highest[0] = s.highest[1] = -INFINITY;
+    s.highest[0] = s.highest[1] = -infinity();
     s.sum[0] = s.sum[1] = 0.0f;
 }
 
@@ -81,7 +81,7 @@ DEVICE void take(State<CHUNKS> &s, float (&scores)[8][4], const u16 *values, con
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 int key = key0 + j * 8 + (lane & 3) * 2 + (e & 1), query = row + (e >> 1) * 8;
-                if (key >= p.others || (p.causal && key > query)) scores[j][e] = -INFINITY;
+                if (key >= p.others || (p.causal && key > query)) scores[j][e] = -infinity();
             }
     }
     float now[2], shrink[2];

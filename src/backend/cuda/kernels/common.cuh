@@ -108,6 +108,8 @@ DEVICE void multiply_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 }
 #endif
 
+DEVICE float infinity() { return bits_to_float(0x7f800000u); }
+
 // 16-bit floats. Each of the two kinds says how it is read, written and multiplied.
 struct F16 {
     static DEVICE float get(u16 x) { return f16_to_float(x); }
