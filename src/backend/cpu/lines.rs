@@ -5,6 +5,8 @@
 //! touched (where it allows them: one fault and one entry of the processor's table for 2 MiB instead of 512).
 #![allow(unsafe_code, reason = "memory of the system, lines of 16 values seen as values")]
 
+#[cfg(all(test, target_os = "linux"))]
+use super::guard;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -42,6 +44,10 @@ impl Lines {
             return Some(Lines::default());
         }
         let layout = layout(count);
+        #[cfg(all(test, target_os = "linux"))]
+        if guard::on() {
+            return NonNull::new(guard::zeros(layout).cast()).map(|at| Lines { at, count });
+        }
         let at = if layout.size() >= OWN_BYTES {
             system::zeros(layout)
         } else {
@@ -114,7 +120,12 @@ impl Drop for Lines {
         }
         let layout = layout(self.count);
         let at = self.at.as_ptr().cast();
-        // SAFETY: `zeros` had it from there, with this layout, and nobody else has it.
+        #[cfg(all(test, target_os = "linux"))]
+        if guard::on() {
+            // SAFETY: `zeros` had it from there, with this layout, and nobody else has it.
+            return unsafe { guard::give_back(at, layout) };
+        }
+        // SAFETY: as above.
         unsafe {
             if layout.size() >= OWN_BYTES {
                 system::give_back(at, layout)

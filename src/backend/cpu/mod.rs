@@ -8,6 +8,8 @@ mod bf16;
 mod conv;
 mod finish;
 mod function;
+#[cfg(all(test, target_os = "linux"))]
+mod guard;
 mod level;
 mod lines;
 mod memory;
