@@ -101,6 +101,11 @@ fn a_driver_without_a_device_and_an_old_one_are_refused_with_the_reason() {
     let error = CudaDriver::open(&played.path).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("CUDA 11.8, wanted 12.0"), "{error}");
+    // The oldest driver that will do, with a device of another generation: its machine code is another (driver.cpp looks).
+    let played = Played::new("oldest");
+    played.set("version", 12000);
+    played.set("major", 8);
+    Cuda::new(&played.driver(), 0, Precision::F16).unwrap();
     let played = Played::new("pascal");
     played.set("major", 6);
     let driver = played.driver();

@@ -58,9 +58,9 @@ impl HostTensor {
         Ok(HostTensor { shape, data, spare: None })
     }
 
-    /// The same, whose memory goes to `spare` in the end.
+    /// The same, whose memory goes to `spare` in the end, if that wants it.
     pub(crate) fn lent(mut self, spare: &Arc<Spare>) -> Self {
-        self.spare = Some(Arc::clone(spare));
+        self.spare = Spare::wants(&self.data).then(|| Arc::clone(spare));
         self
     }
 

@@ -27,9 +27,19 @@ impl Spare {
         if index < kept.len() { kept.remove(index) } else { Vec::new() }
     }
 
+    /// Whether the memory of `array` is worth it.
+    pub(super) fn wants(array: &Vec<f32>) -> bool {
+        SIZES.contains(&array.capacity())
+    }
+
+    /// Lets go of all that is kept.
+    pub(crate) fn clear(&self) {
+        self.0.lock().clear();
+    }
+
     /// Keeps the memory of `array`, if it is worth it.
     pub(super) fn give(&self, array: Vec<f32>) {
-        if !SIZES.contains(&array.capacity()) {
+        if !Spare::wants(&array) {
             return;
         }
         let mut kept = self.0.lock();
@@ -44,6 +54,8 @@ impl Spare {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::HostTensor;
+    use std::sync::Arc;
 
     #[test]
     fn memory_serves_again_the_smallest_that_fits_first() {
@@ -55,6 +67,32 @@ mod tests {
         let [first, second, third] = [(); 3].map(|()| spare.take(1 << 15));
         assert_eq!((first.as_ptr(), second.as_ptr()), (at_small, at_large));
         assert_eq!(third.capacity(), 0);
+    }
+
+    #[test]
+    fn an_array_gives_its_memory_back_and_hands_out_no_more_than_its_values() {
+        let spare = Arc::default();
+        let values = Vec::with_capacity(1 << 18);
+        let at = values.as_ptr();
+        let filled = |mut values: Vec<f32>| {
+            values.resize(1 << 15, 1.5);
+            HostTensor::new([1 << 15], values).unwrap().lent(&spare)
+        };
+        drop(filled(values));
+        let again = spare.take(1 << 15);
+        assert_eq!(again.as_ptr(), at);
+        let copy = filled(again).into_data();
+        assert_eq!((copy.len(), copy.capacity(), copy[0]), (1 << 15, 1 << 15, 1.5));
+        assert_eq!(spare.take(1 << 15).capacity(), 1 << 18);
+        spare.give(Vec::with_capacity(1 << 18));
+        spare.clear();
+        assert_eq!(spare.take(1 << 15).capacity(), 0);
+        // What isn't kept is handed out as it is.
+        let (large, spare) = (vec![0.5; SIZES.end() + 1], Arc::default());
+        let at = large.as_ptr();
+        let large = HostTensor::new([large.len()], large).unwrap().lent(&spare);
+        let values = large.into_data();
+        assert_eq!(values.as_ptr(), at);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Pipeline<B: Backend> {
 }
 
 impl<B: Backend> Pipeline<B> {
-    /// Reads the networks one after the other; each tensor is packed and released before the next. `limit` is
+    /// Reads the networks one after the other; each tensor is packed before the next is read. `limit` is
     /// what all of them may take.
     pub(crate) fn load(
         backend: B,

@@ -167,8 +167,8 @@ type Convert = fn(&[u8], &mut [f32]);
 const PART: usize = 1 << 16;
 
 /// The values of little-endian `bytes` as f32; all three types convert without loss. Large tensors are shared among the
-/// threads of the pool that this runs in: most of the time goes into memory that is touched for the first time. The memory
-/// of `values` is used.
+/// threads of the pool that this runs in: most of the time goes into memory, above all where it is touched for the first time. That of `values` is
+/// used.
 pub(super) fn decode(bytes: &[u8], dtype: Dtype, mut values: Vec<f32>) -> Option<Vec<f32>> {
     let (size, convert): (usize, Convert) = match dtype {
         Dtype::F32 => (4, |bytes, values| {
@@ -193,7 +193,9 @@ pub(super) fn decode(bytes: &[u8], dtype: Dtype, mut values: Vec<f32>) -> Option
         }),
         _ => return None,
     };
-    values.resize(bytes.len() / size, 0.0);
+    let count = bytes.len() / size;
+    values.reserve_exact(count.saturating_sub(values.len()));
+    values.resize(count, 0.0);
     let parts = values.par_chunks_mut(PART).zip(bytes.par_chunks(PART * size));
     parts.for_each(|(values, bytes)| convert(bytes, values));
     Some(values)

@@ -53,8 +53,10 @@ impl<'a> LoadMeter<'a> {
         self.fingerprint.finish()
     }
 
-    /// Reports the end, for some bytes of a file may be nobody's.
+    /// Reports the end, for some bytes of a file may be nobody's, and lets go of the memory.
     pub(crate) fn finish(&self) -> Result<()> {
+        self.bytes.take();
+        self.spare.clear();
         self.done.set(self.total.get());
         self.advance(0)
     }

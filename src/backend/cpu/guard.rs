@@ -1,10 +1,12 @@
-//! In: a size. Out, in tests that ask for it: memory that ends where a page begins which nobody may touch, and holds no
+//! In: a size, in tests that ask for it. Out: memory that ends where a page begins which nobody may touch, and holds no
 //! numbers until they are written. What reads or writes beyond a buffer, in whatever instructions, then ends the program, and
 //! what computes with values that nobody wrote gives no number.
 //!
 //! The library's buffers lie side by side in regions, where neither shows.
 #![allow(unsafe_code, reason = "memory of the system")]
 
+#[cfg(test)]
+use super::memory::Pool;
 use std::alloc::Layout;
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::OnceLock;
@@ -69,7 +71,6 @@ pub(super) unsafe fn give_back(at: *mut u8, layout: Layout) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::memory::Pool;
     use super::*;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Output};

@@ -5,6 +5,8 @@
 //! and where its bytes begin in the file, how many there are, and how many they are when zlib has unpacked them.
 
 use super::calls::Loadable;
+#[cfg(test)]
+use super::kernels;
 use crate::error::{Error, ErrorKind, Result};
 use std::io::Read;
 
@@ -47,8 +49,8 @@ fn parts(file: &[u8]) -> Option<Vec<Part<'_>>> {
 
 /// What a driver of CUDA `version` (12000 is 12.0) is to load onto a device of `capability`.
 ///
-/// Machine code runs on its own generation's devices, of its own or a later minor number; PTX on those of any later number, for
-/// which the driver compiles it (NVIDIA, "CUDA C++ Programming Guide", sections 3.1.2 and 3.1.3, "Binary" and "PTX
+/// Machine code runs on its own generation's devices, of its own or a later minor number (Tegras are left out: nothing is made
+/// for them); PTX on those of any later number, for which the driver compiles it (NVIDIA, "CUDA C++ Programming Guide", sections 3.1.2 and 3.1.3, "Binary" and "PTX
 /// Compatibility").
 fn best<'a>(parts: &[Part<'a>], capability: [i32; 2], version: i32) -> Option<Part<'a>> {
     let [major, minor] = capability;
@@ -86,7 +88,6 @@ pub(super) fn of(file: &[u8], capability: [i32; 2], version: i32) -> Result<Load
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernels;
     use super::*;
 
     /// The number behind `sm_` of machine code, which is an ELF file for machine 190.
@@ -126,7 +127,6 @@ mod tests {
                 ([7, 5], 12000, 75),
                 ([8, 0], 12000, 80),
                 ([8, 6], 12040, 86),
-                ([8, 7], 13000, 86),
                 ([8, 9], 12000, 89),
                 ([9, 0], 12000, 90),
                 ([10, 0], 12080, 100),

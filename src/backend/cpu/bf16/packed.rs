@@ -1,8 +1,8 @@
 //! In: a matrix (inputs, outputs) in f32. Out: [`Packed`], the matrix in bf16 in the order in which tiles read it.
 //!
 //! Inputs are (channel, tap) and go by blocks of [`DEPTH`] channels: all taps of the first block, then all of the
-//! second, so that the pixels under a kernel are read again while they are in the first level cache. Outputs go
-//! by [`COLUMNS`]. A tile is what both meet in: pairs of inputs, for each output side by side, which is the
+//! second, so that the pixels under a kernel are read again while they are in the first level cache; or each tap is a
+//! matrix by itself ([`Order`]). Outputs go by [`COLUMNS`]. A tile is what both meet in: pairs of inputs, for each output side by side, which is the
 //! order of the processor's own products of bf16. What the matrix hasn't is zero.
 //!
 //! # Safety

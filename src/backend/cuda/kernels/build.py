@@ -8,8 +8,8 @@ The compiler of CUDA 12.0 makes what drivers from version 525 on take; it does n
 12.0, whose drivers are of CUDA 12.8 or newer anyway. No GPU, no toolkit and no header is wanted.
 With --verbose it says what registers and memory each kernel takes.
 
-Writes kernels.code and convert.code, which are part of the library, and kernels.sources and convert.sources, by which
-tests/cuda_kernels.rs sees that they are current. What is in a .code file is said in ../code.rs, which reads it.
+Writes kernels.code and convert.code, which are part of the library, and kernels.sources and convert.sources, hashes of the
+sources and of what came of them, by which tests/cuda_kernels.rs sees that they are current. What is in a .code file is said in ../code.rs, which reads it.
 """
 
 import ctypes
@@ -139,7 +139,8 @@ def main():
             body += packed
         (HERE / f"{unit}.code").write_bytes(head + body)
         text = b"".join((HERE / name).read_bytes() for name in [*sources.split(), "build.py"])
-        (HERE / f"{unit}.sources").write_text(hashlib.sha256(text).hexdigest() + "\n")
+        hashes = [hashlib.sha256(what).hexdigest() for what in (text, head + body)]
+        (HERE / f"{unit}.sources").write_text("\n".join(hashes) + "\n")
         print(f"{unit}.code: {len(head + body)} bytes, {len(entries[unit])} parts")
 
 

@@ -46,11 +46,19 @@ DEVICE void copy16(void *to, const void *from, int bytes) {
     u32 address = (u32)__cvta_generic_to_shared(to);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes));
 #else
-    uint4 value = make_uint4(0, 0, 0, 0);
-    if (bytes == 16) value = *(const uint4 *)from;
-    else
-        for (int i = 0; i < bytes / 2; i++) ((u16 *)&value)[i] = ((const u16 *)from)[i];
-    *(uint4 *)to = value;
+    if (bytes == 16) {
+        *(uint4 *)to = *(const uint4 *)from;
+        return;
+    }
+    // By numbers that are known: an array that is indexed otherwise would lie in memory.
+    u32 words[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        u32 low = 4 * i < bytes ? ((const u16 *)from)[2 * i] : 0;
+        u32 high = 4 * i + 2 < bytes ? ((const u16 *)from)[2 * i + 1] : 0;
+        words[i] = low | high << 16;
+    }
+    *(uint4 *)to = make_uint4(words[0], words[1], words[2], words[3]);
 #endif
 }
 // Ends a group of copies.
