@@ -54,6 +54,23 @@ fn the_fuzzer_of_calls_makes_every_call_that_takes_anything() {
     assert!(seen > 40, "only {seen} functions were found");
 }
 
+/// The fuzzers are a package of their own, with a lock file that no build of this one renews.
+#[test]
+fn the_fuzzers_lock_file_knows_all_that_the_library_needs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let lock = std::fs::read_to_string(root.join("fuzz/Cargo.lock")).unwrap();
+    let entry = lock.split("[[package]]").find(|entry| entry.contains("name = \"latentblend\"\n"));
+    let needed = manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
+    let names: Vec<&str> =
+        needed.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let known = entry.unwrap().contains(&format!("\"{name}"));
+        assert!(known, "fuzz/Cargo.lock: {name} is missing; run cargo metadata in fuzz");
+    }
+}
+
 #[test]
 fn the_corpus_of_calls_finds_nothing() {
     let corpus = corpus("calls");
